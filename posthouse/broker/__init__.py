@@ -1,0 +1,1 @@
+"""The broker's decisions, one service per concept."""

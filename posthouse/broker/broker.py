@@ -1,0 +1,117 @@
+"""One broker: the parts list. It opens no port; an endpoint does, and says where with `listening`.
+
+`failed` is done, with an error, when the log has failed: the process should end, and recovery is the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+
+from posthouse.broker.arrivals import Arrivals
+from posthouse.broker.clients import Clients
+from posthouse.broker.config import BrokerConfig
+from posthouse.broker.groups import Groups
+from posthouse.broker.offsets import Offsets
+from posthouse.broker.pull import PullService
+from posthouse.broker.registration import Registrar
+from posthouse.broker.runtime import SAMPLE_PERIOD_S, Runtime
+from posthouse.broker.send import SendService
+from posthouse.broker.topics import Topics
+from posthouse.host import Host
+from posthouse.host.net import Address
+from posthouse.model.message import Endpoint
+from posthouse.store.log.engine import LogFailed
+from posthouse.store.message_store import LogMaker, MessageStore
+
+log = logging.getLogger(__name__)
+
+
+class Broker:
+    """`open` before anything else, `listening` when clients can come, `close` at the end."""
+
+    def __init__(
+        self,
+        host: Host,
+        config: BrokerConfig | None = None,
+        *,
+        make_log: LogMaker | None = None,
+    ) -> None:
+        self.config = config = config or BrokerConfig()
+        loop = asyncio.get_running_loop()
+        self.failed: asyncio.Future[None] = loop.create_future()
+        self.arrivals = Arrivals()
+        self.store = MessageStore(host, make_log=make_log, on_arrivals=self.arrivals.arrived, on_broken=self._broken)
+        self.topics = Topics(self.store, config, host.clock)
+        self.groups = Groups(self.store, config)
+        self.clients = Clients(self.topics, self.groups, loop.time)
+        self.offsets = Offsets(self.store, self.topics, self.groups)
+        self.send = SendService(self.store, self.topics, self.groups, config, host.random)
+        self.pull = PullService(
+            self.store,
+            self.topics,
+            self.groups,
+            self.clients,
+            self.offsets,
+            self.arrivals,
+            long_polling=config.long_polling,
+        )
+        self.runtime = Runtime(host, self.store, self.send, self.pull, loop.time)
+        self.registrar = Registrar(host.net, config, self.topics)
+        self._housekeeping: asyncio.Task[None] | None = None
+        self._advertised: Endpoint | None = None
+        self._advertised_port: int | None = None
+        if config.advertise is not None:
+            self._advertise(config.advertise)
+
+    def open(self) -> None:
+        """Recovers the store and makes it ready. Waits for the disk. Raises StoreBroken."""
+        self.store.open()
+        self.store.start()
+        self.topics.prepare()
+
+    def listening(self, address: Address) -> None:
+        """Clients can come at `address` now: registers with the NameServers."""
+        self.registrar.start(address)
+        self._housekeeping = asyncio.create_task(self._keep_house(), name="broker housekeeping")
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(SAMPLE_PERIOD_S)
+            self.runtime.sample()
+            self.clients.expire()
+
+    def _advertise(self, address: Address) -> None:
+        self._advertised_port = address.port
+        try:
+            self._advertised = Endpoint(ipaddress.ip_address(address.host).packed, address.port)
+        except ValueError:
+            pass  # a name: records hold raw addresses, so they get the one that the client dialled
+
+    def store_host(self, dialled: Endpoint) -> Endpoint:
+        """Where a client that dialled `dialled` finds its records again: goes into records and message ids."""
+        if self._advertised is not None:
+            return self._advertised
+        if self._advertised_port is not None:
+            return Endpoint(dialled.ip, self._advertised_port)
+        return dialled
+
+    def _broken(self, error: LogFailed) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+            self.failed.exception()  # looked at: whoever waits gets it, and nobody need wait
+
+    async def stop_serving(self) -> None:
+        """Leaves the NameServers, takes no more messages and answers all who wait. Connections are still open."""
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            await asyncio.gather(self._housekeeping, return_exceptions=True)
+            self._housekeeping = None
+        await self.registrar.close()
+        await self.pull.close()
+        await self.store.drain()
+
+    async def close(self) -> None:
+        """After `stop_serving`: writes what is due and closes the store."""
+        await self.store.close()

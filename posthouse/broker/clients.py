@@ -1,0 +1,198 @@
+"""Who is connected: producers and consumers of each group, and what each consumer group wants.
+
+A channel is a client's live connection; it may carry many groups. A heartbeat is the whole truth about a client: its
+last word replaces what the group said before, as in RocketMQ. Members that come, go, or change their topics make the
+group rebalance: every member is told at once. Source: RocketMQ 5.3 ConsumerManager, ProducerManager.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from posthouse.broker.groups import Groups
+from posthouse.broker.topics import Topics
+from posthouse.model.connection import ClientConnection, ConsumerConnections
+from posthouse.model.filter import Subscription
+from posthouse.model.group import ConsumeFrom, ConsumeType, Membership, MessageModel
+from posthouse.model.heartbeat import HeartbeatData
+from posthouse.model.limits import CLIENT_EXPIRY_MS
+from posthouse.model.names import retry_topic
+from posthouse.model.refusal import Reason, Refused
+from posthouse.model.topic import TopicConfig
+
+log = logging.getLogger(__name__)
+
+
+class Channel(Protocol):
+    """A client's connection, as this service needs it. Compared by identity."""
+
+    @property
+    def client_address(self) -> str:
+        """`ip:port` of the client."""
+
+    def group_changed(self, group: str) -> None:
+        """Tells the client that the members of a group changed; nobody answers."""
+
+    def close(self, why: str) -> None: ...
+
+
+@dataclass(slots=True)
+class _Member:
+    client: ClientConnection
+    seen_at_s: float
+
+
+@dataclass(slots=True)
+class ConsumerGroup:
+    """A group that has members, or had them lately."""
+
+    name: str
+    consume_type: ConsumeType = ConsumeType.CONSUME_PASSIVELY
+    message_model: MessageModel = MessageModel.CLUSTERING
+    consume_from: ConsumeFrom = ConsumeFrom.CONSUME_FROM_LAST_OFFSET
+    members: dict[Channel, _Member] = field(default_factory=dict)
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+
+
+class Clients:
+    def __init__(self, topics: Topics, groups: Groups, monotonic_s: Callable[[], float]) -> None:
+        self._topics = topics
+        self._groups = groups
+        self._now_s = monotonic_s
+        self._producers: dict[str, dict[Channel, _Member]] = {}
+        self._consumers: dict[str, ConsumerGroup] = {}
+        self._groups_of: dict[Channel, set[tuple[bool, str]]] = {}  # (is a consumer, group)
+
+    # What clients say
+
+    def heartbeat(self, channel: Channel, language: str, version: int, said: HeartbeatData) -> None:
+        """Takes a client's word about all its groups. A group that may not be made is left out."""
+        client = ClientConnection(said.client_id, channel.client_address, language, version)
+        for group in said.producer_groups:
+            self._producers.setdefault(group, {})[channel] = _Member(client, self._now_s())
+            self._groups_of.setdefault(channel, set()).add((False, group))
+        for membership in said.memberships:
+            try:
+                config = self._groups.require(membership.group)
+                self._topics.ensure(
+                    TopicConfig(retry_topic(config.name), max(1, config.retry_queues), max(1, config.retry_queues))
+                )
+            except Refused as refused:
+                log.info("heartbeat of %s: group %r is left out: %s", said.client_id, membership.group, refused)
+                continue
+            self._consumer_heartbeat(channel, client, membership, said.without_sub)
+
+    def _consumer_heartbeat(
+        self, channel: Channel, client: ClientConnection, said: Membership, without_sub: bool
+    ) -> None:
+        group = self._consumers.setdefault(said.group, ConsumerGroup(said.group))
+        group.consume_type, group.message_model = said.consume_type, said.message_model
+        group.consume_from = said.consume_from
+        is_new = channel not in group.members
+        group.members[channel] = _Member(client, self._now_s())
+        self._groups_of.setdefault(channel, set()).add((True, said.group))
+        changed = False if without_sub else _replace_subscriptions(group, said.subscriptions)
+        if is_new or changed:
+            self._tell_members(group)
+
+    def unregister(self, channel: Channel, producer_group: str | None, consumer_group: str | None) -> None:
+        """A client leaves a group in good order."""
+        if producer_group:
+            self._leave(channel, False, producer_group)
+        if consumer_group:
+            self._leave(channel, True, consumer_group)
+
+    def disconnected(self, channel: Channel) -> None:
+        """The connection is gone: so are its memberships, at once."""
+        for is_consumer, group in sorted(self._groups_of.get(channel, ())):
+            self._leave(channel, is_consumer, group)
+
+    def expire(self) -> None:
+        """Forgets clients that have been silent for CLIENT_EXPIRY_MS."""
+        limit_s = self._now_s() - CLIENT_EXPIRY_MS / 1000
+        tables = [*self._producers.values(), *(group.members for group in self._consumers.values())]
+        silent = {channel for table in tables for channel, member in table.items() if member.seen_at_s < limit_s}
+        for channel in silent:
+            log.info("client %s: no heartbeat for %d s; closed", channel.client_address, CLIENT_EXPIRY_MS // 1000)
+            self.disconnected(channel)
+            channel.close("no heartbeat")
+
+    def _leave(self, channel: Channel, is_consumer: bool, name: str) -> None:
+        memberships = self._groups_of.get(channel)
+        if memberships is None or (is_consumer, name) not in memberships:
+            return
+        memberships.discard((is_consumer, name))
+        if not memberships:
+            del self._groups_of[channel]
+        if is_consumer:
+            group = self._consumers[name]
+            group.members.pop(channel, None)
+            self._tell_members(group)
+            if not group.members:
+                del self._consumers[name]
+        else:
+            members = self._producers[name]
+            members.pop(channel, None)
+            if not members:
+                del self._producers[name]
+
+    def _tell_members(self, group: ConsumerGroup) -> None:
+        config = self._groups.find(group.name)
+        if group.message_model is MessageModel.BROADCASTING:
+            return
+        if config is not None and not config.notify_consumer_ids_changed_enable:
+            return
+        for channel in list(group.members):
+            channel.group_changed(group.name)
+
+    # What others ask
+
+    def consumer_ids(self, group: str) -> list[str]:
+        """Client ids of the members, sorted as clients sort them (UTF-16). Raises Refused(FAILED) if there is none."""
+        found = self._consumers.get(group)
+        if found is None or not found.members:
+            raise Refused(Reason.FAILED, f"group {group!r} has no member here; its heartbeat has not come yet")
+        ids = {member.client.client_id for member in found.members.values()}
+        return sorted(ids, key=lambda text: text.encode("utf-16-be", "surrogatepass"))
+
+    def consumer_group(self, group: str) -> ConsumerGroup | None:
+        return self._consumers.get(group)
+
+    def consumer_connections(self, group: str) -> ConsumerConnections:
+        """Raises Refused(CONSUMER_NOT_ONLINE)."""
+        found = self._consumers.get(group)
+        if found is None:
+            raise Refused(Reason.CONSUMER_NOT_ONLINE, f"group {group!r} has no consumer connected to this broker")
+        clients = tuple(member.client for member in found.members.values())
+        return ConsumerConnections(
+            clients, dict(found.subscriptions), found.consume_type, found.message_model, found.consume_from
+        )
+
+    def producer_connections(self, group: str) -> tuple[ClientConnection, ...]:
+        """Raises Refused(FAILED) if there is none."""
+        found = self._producers.get(group)
+        if not found:
+            raise Refused(Reason.FAILED, f"producer group {group!r} is not connected to this broker")
+        return tuple(member.client for member in found.values())
+
+    def groups_on(self, topic: str) -> Iterator[str]:
+        """Groups with members that want a topic."""
+        return (group.name for group in self._consumers.values() if topic in group.subscriptions)
+
+
+def _replace_subscriptions(group: ConsumerGroup, said: tuple[Subscription, ...]) -> bool:
+    """Newer ones replace older ones, topics that are no longer named go. True if topics came or went."""
+    named = {subscription.topic for subscription in said}
+    changed = False
+    for topic in [topic for topic in group.subscriptions if topic not in named]:
+        del group.subscriptions[topic]
+        changed = True
+    for subscription in said:
+        before = group.subscriptions.get(subscription.topic)
+        changed = changed or before is None
+        if before is None or subscription.version > before.version:
+            group.subscriptions[subscription.topic] = subscription
+    return changed

@@ -1,0 +1,28 @@
+"""What a broker is told when it is made. Everything has a default that is safe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from posthouse.host.net import Address
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """`advertise` is what clients are told to dial; None: the address of ours that they dialled themselves.
+
+    `listen` is where the broker's endpoint will be. `nameservers` are all registered with, each on its own.
+    """
+
+    cluster: str = "DefaultCluster"
+    name: str = "broker-a"
+    broker_id: int = 0
+    listen: Address = field(default_factory=lambda: Address("127.0.0.1", 10911))
+    advertise: Address | None = None
+    nameservers: tuple[Address, ...] = ()
+    auto_create_topics: bool = True
+    auto_create_groups: bool = True
+    default_topic_queues: int = 8
+    """Queues of the template TBW102. RocketMQ: defaultTopicQueueNums."""
+    register_period_s: float = 30.0
+    long_polling: bool = True

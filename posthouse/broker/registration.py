@@ -1,0 +1,192 @@
+"""Telling the NameServers what this broker has: each on its own, every 30 s, at once when a topic changes.
+
+A NameServer that cannot be reached is tried again; nothing else waits for it. What address a NameServer is told
+depends on what the broker knows: the advertised one; else the one it listens on; else, when it listens on all
+addresses, "all of mine" to a NameServer in the same process (which then tells each client the address that it
+dialled), and to any other the address from which this broker reaches it.
+Source: RocketMQ 5.3 BrokerOuterAPI.registerBrokerAll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+
+from posthouse.broker.config import BrokerConfig
+from posthouse.broker.topics import Topics
+from posthouse.codec.remoting.bodies.registration import body_crc, encode_registration
+from posthouse.codec.remoting.codes import RequestCode, ResponseCode
+from posthouse.codec.remoting.command import Command, response
+from posthouse.codec.remoting.headers.nameserver import (
+    REGISTER_BROKER,
+    UNREGISTER_BROKER,
+    RegisterBroker,
+    UnregisterBroker,
+)
+from posthouse.host.net import Address, Net
+from posthouse.link.errors import LinkError
+from posthouse.link.peer import RemotingPeer
+from posthouse.link.pool import Pool
+from posthouse.model.limits import BROKER_EXPIRY_MS
+from posthouse.model.registration import Registration
+
+log = logging.getLogger(__name__)
+
+_REQUEST_TIMEOUT_S = 6.0
+_UNREGISTER_TIMEOUT_S = 1.0
+_RETRY_S = 1.0
+"""After a failure, at first; twice as long each time, up to the period."""
+
+
+class NameServerLink:
+    """One NameServer: a task that registers, sleeps, and registers again."""
+
+    def __init__(self, owner: Registrar, address: Address) -> None:
+        self._owner = owner
+        self.address = address
+        self.changed = asyncio.Event()
+        self.registered = asyncio.Event()
+        self._failures = 0
+
+    async def run(self) -> None:
+        while True:
+            self.changed.clear()
+            wait_s = await self._once()
+            try:
+                await asyncio.wait_for(self.changed.wait(), wait_s)
+            except TimeoutError:
+                pass  # the period is over
+
+    async def _once(self) -> float:
+        """Registers; how long to wait before the next time."""
+        try:
+            await self._owner.register_with(self.address)
+        except (LinkError, RegistrationRefused) as error:
+            self._failures += 1
+            if self._failures == 1:
+                log.warning("cannot register with the NameServer at %s: %s; trying on", self.address, error)
+            return min(_RETRY_S * float(1 << min(self._failures - 1, 10)), self._owner.period_s)
+        if self._failures:
+            log.info("registered with the NameServer at %s again", self.address)
+        self._failures = 0
+        self.registered.set()
+        return self._owner.period_s
+
+
+class RegistrationRefused(Exception):
+    """A NameServer said no, or something that is not an answer."""
+
+
+class Registrar:
+    """Registers a broker with all its NameServers until it is closed."""
+
+    def __init__(self, net: Net, config: BrokerConfig, topics: Topics) -> None:
+        self._config = config
+        self._topics = topics
+        self.own_nameserver: Address | None = None
+        """A NameServer in the same process: set before `start`."""
+        self._pool = Pool(net, _NobodyAsks())
+        self._links: list[NameServerLink] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self.listen = config.listen
+        self.period_s = config.register_period_s
+
+    def start(self, listen: Address) -> None:
+        """`listen` is where the broker's endpoint really is."""
+        self.listen = listen
+        own = (self.own_nameserver,) if self.own_nameserver is not None else ()
+        servers = dict.fromkeys((*own, *self._config.nameservers))
+        self._links = [NameServerLink(self, address) for address in servers]
+        self._tasks = [asyncio.create_task(link.run(), name=f"register with {link.address}") for link in self._links]
+        self._topics.on_change = self.topics_changed
+
+    def topics_changed(self) -> None:
+        for link in self._links:
+            link.changed.set()
+
+    async def wait_for_own(self, timeout_s: float) -> bool:
+        """Whether the NameServer in the same process knows this broker, after at most `timeout_s`."""
+        for link in self._links:
+            if link.address == self.own_nameserver:
+                try:
+                    await asyncio.wait_for(link.registered.wait(), timeout_s)
+                except TimeoutError:
+                    return False
+        return True
+
+    async def register_with(self, address: Address) -> None:
+        """One registration. Raises LinkError, RegistrationRefused."""
+        peer = await self._pool.peer(address)
+        configs = {config.name: config for config in self._topics.configs()}
+        body = encode_registration(Registration(configs, self._topics.version))
+        header = RegisterBroker(
+            broker_name=self._config.name,
+            broker_addr=self._address_for(address, peer),
+            cluster_name=self._config.cluster,
+            ha_server_addr="",
+            broker_id=self._config.broker_id,
+            heartbeat_timeout_ms=BROKER_EXPIRY_MS,
+            enable_acting_master=False,
+            compressed=False,
+            body_crc=body_crc(body),
+        )
+        ext = REGISTER_BROKER.encode(header)
+        answer = await peer.ask(RequestCode.REGISTER_BROKER, ext, body, _REQUEST_TIMEOUT_S)
+        if answer.code != ResponseCode.SUCCESS:
+            raise RegistrationRefused(f"code {answer.code}: {answer.remark}")
+
+    def _address_for(self, nameserver: Address, peer: RemotingPeer) -> str:
+        if self._config.advertise is not None:
+            return str(self._config.advertise)
+        if not is_unspecified(self.listen.host) or nameserver == self.own_nameserver:
+            return str(self.listen)
+        return str(Address(peer.local.host, self.listen.port))
+
+    async def close(self) -> None:
+        """Says good-bye to the NameServers that listen."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(self._unregister(link.address) for link in self._links))
+        await self._pool.close()
+
+    async def _unregister(self, address: Address) -> None:
+        peer = self._pool.peer_if_open(address)
+        if peer is None:
+            return
+        header = UnregisterBroker(
+            broker_name=self._config.name,
+            broker_addr=self._address_for(address, peer),
+            cluster_name=self._config.cluster,
+            broker_id=self._config.broker_id,
+        )
+        try:
+            await peer.ask(
+                RequestCode.UNREGISTER_BROKER, UNREGISTER_BROKER.encode(header), timeout_s=_UNREGISTER_TIMEOUT_S
+            )
+        except LinkError as error:
+            log.debug("unregistering at %s: %s", address, error)
+
+
+def is_unspecified(host: str) -> bool:
+    """Whether a host to listen on means "all addresses"."""
+    try:
+        return ipaddress.ip_address(host or "0.0.0.0").is_unspecified  # noqa: S104
+    except ValueError:
+        return False
+
+
+class _NobodyAsks:
+    """NameServers have nothing to ask a broker of ours; RocketMQ's may tell it things one-way."""
+
+    def connected(self, peer: RemotingPeer) -> None:
+        pass
+
+    def disconnected(self, peer: RemotingPeer) -> None:
+        pass
+
+    def request(self, peer: RemotingPeer, command: Command) -> None:
+        if not command.is_one_way:
+            remark = f"request code {command.code} is not served on this connection"
+            peer.answer(response(ResponseCode.REQUEST_CODE_NOT_SUPPORTED, command.request_id, remark=remark))

@@ -1,0 +1,159 @@
+"""Sending: from what a producer asks to a record in the log. Nothing here suspends.
+
+Checks in RocketMQ's order, so that a client sees the same refusal first; then the properties that the broker adds or
+takes away, done on the encoded text; then the store. What is not served yet (half messages, delays) is refused, never
+delivered as if it were an ordinary message. Source: RocketMQ 5.3 SendMessageProcessor, HookUtils.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from posthouse.broker.config import BrokerConfig
+from posthouse.broker.groups import Groups
+from posthouse.broker.topics import Topics
+from posthouse.host.randomness import Randomness
+from posthouse.model import properties as names
+from posthouse.model.filter import tag_hash
+from posthouse.model.limits import MESSAGE_BYTES_MAX, PROPERTIES_BYTES_MAX
+from posthouse.model.message import Endpoint, NewMessage
+from posthouse.model.names import CLOSED_TOPICS, RETRY_PREFIX, check_topic
+from posthouse.model.properties import NAME_END, PAIR_END, find_property, remove_property
+from posthouse.model.refusal import Reason, Refused
+from posthouse.store.log.engine import LogFailed
+from posthouse.store.message_store import MessageStore, Put
+from posthouse.store.topic_table import Topic
+
+OnSent = Callable[[Put, LogFailed | None], None]
+
+_TIMED = (names.DELAY, names.TIMER_DELAY_SEC, names.TIMER_DELAY_MS, names.TIMER_DELIVER_MS)
+
+
+class Accepted(NamedTuple):
+    """A message that passed: what is stored, the hash of its tag, its unique id, and the topic it goes to."""
+
+    topic: Topic
+    message: NewMessage
+    tag_hash: int
+    unique_id: str
+
+
+class SendService:
+    def __init__(
+        self, store: MessageStore, topics: Topics, groups: Groups, config: BrokerConfig, random: Randomness
+    ) -> None:
+        self._store = store
+        self._topics = topics
+        self._groups = groups
+        self._random = random
+        ours = {names.CLUSTER: config.cluster, names.MSG_REGION: names.DEFAULT_REGION, names.TRACE_ON: "true"}
+        self._added = tuple(ours.items())
+        self._added_text = names.encode_properties(ours)
+        self.sent_messages = 0
+        self.sent_bytes = 0
+
+    def send(self, message: NewMessage, template: str, queues: int, store_host: Endpoint, done: OnSent) -> Accepted:
+        """Appends one message. `done` is called when it is on disk, or could not be brought there.
+
+        `template` and `queues` are for making a topic that does not exist. Raises Refused.
+        """
+        topic, message = self._admit(message, template, queues)
+        if len(message.body) > MESSAGE_BYTES_MAX:
+            raise Refused(
+                Reason.MESSAGE_ILLEGAL, f"a body of {len(message.body)} bytes; the limit is {MESSAGE_BYTES_MAX}"
+            )
+        accepted = self._accept(topic, message)
+        self._store.put(topic, accepted.message, accepted.tag_hash, store_host, done)
+        self.sent_messages += 1
+        self.sent_bytes += len(message.body)
+        return accepted
+
+    def send_many(
+        self,
+        message: NewMessage,
+        entries: list[tuple[bytes, str, int]],
+        template: str,
+        queues: int,
+        store_host: Endpoint,
+        done: OnSent,
+    ) -> list[Put]:
+        """Appends a batch of (body, properties, flag) with consecutive offsets in one queue, all of it or nothing.
+
+        `message` says everything that they have in common. Raises Refused.
+        """
+        topic, message = self._admit(message, template, queues)
+        accepted = [
+            self._accept(topic, message._replace(body=body, properties=properties, flag=flag))
+            for body, properties, flag in entries
+        ]
+        puts = self._store.put_many(topic, [(each.message, each.tag_hash) for each in accepted], store_host, done)
+        self.sent_messages += len(puts)
+        self.sent_bytes += sum(len(each.message.body) for each in accepted)
+        return puts
+
+    def _admit(self, message: NewMessage, template: str, queues: int) -> tuple[Topic, NewMessage]:
+        name = message.topic
+        topic = self._topics.find(name)
+        if topic is None or name in CLOSED_TOPICS:
+            topic = self._admit_unknown(name, template, queues)
+        config = topic.config
+        queue_id = message.queue_id
+        if queue_id < 0:
+            message = message._replace(queue_id=self._random.below(config.write_queues))
+        elif queue_id >= config.queues:
+            raise Refused(
+                Reason.INVALID_PARAMETER, f"queue {queue_id} of topic {name!r}; it has {config.queues} queues"
+            )
+        if name.startswith(RETRY_PREFIX) and self._groups.find(name.removeprefix(RETRY_PREFIX)) is None:
+            raise Refused(Reason.GROUP_NOT_EXIST, f"consumer group {name.removeprefix(RETRY_PREFIX)!r} does not exist")
+        self._store.check_writable()
+        return topic, message
+
+    def _admit_unknown(self, name: str, template: str, queues: int) -> Topic:
+        check_topic(name)
+        if name in CLOSED_TOPICS:
+            raise Refused(Reason.NO_PERMISSION, f"topic {name!r} is the system's own; no client may send to it")
+        return self._topics.for_send(name, template, queues)
+
+    def _accept(self, topic: Topic, message: NewMessage) -> Accepted:
+        """The message as it is stored: the properties that the broker adds are in it. Raises Refused."""
+        text = message.properties
+        if text and not text.endswith(PAIR_END):
+            text += PAIR_END
+        if names.TRAN_MSG in text or "DELAY" in text or "TIMER_" in text:
+            _refuse_what_is_not_served(text)
+        if names.POP_CK in text:
+            text = remove_property(text, names.POP_CK)
+        unique_id = find_property(text, names.UNIQ_KEY)
+        if unique_id is None:
+            unique_id = self._random.token_bytes(16).hex().upper()
+            text = f"{text}{names.UNIQ_KEY}{NAME_END}{unique_id}{PAIR_END}"
+        text = self._with_ours(text)
+        if len(text) > PROPERTIES_BYTES_MAX // 4:  # only then can its UTF-8 be over the limit
+            size = len(text.encode())
+            if size > PROPERTIES_BYTES_MAX:
+                raise Refused(
+                    Reason.MESSAGE_ILLEGAL,
+                    f"properties of {size} bytes, the broker's own included; the limit is {PROPERTIES_BYTES_MAX}",
+                )
+        tag = find_property(text, names.TAGS)
+        return Accepted(topic, message._replace(properties=text), tag_hash(tag) if tag else 0, unique_id)
+
+    def _with_ours(self, text: str) -> str:
+        if names.CLUSTER in text or names.MSG_REGION in text or names.TRACE_ON in text:
+            for name, _ in self._added:
+                text = remove_property(text, name)
+        return text + self._added_text
+
+
+def _refuse_what_is_not_served(text: str) -> None:
+    if (find_property(text, names.TRAN_MSG) or "").lower() == "true":
+        raise Refused(Reason.MESSAGE_ILLEGAL, "transactional messages are not served by this version of Posthouse")
+    for name in _TIMED:
+        value = find_property(text, name)
+        if value is not None and value.strip() not in ("", "0"):
+            raise Refused(
+                Reason.MESSAGE_ILLEGAL,
+                f"delayed messages ({name}={value[:20]}) are not served by this version of Posthouse",
+            )

@@ -1,0 +1,140 @@
+"""Which topics exist, and how they come to exist: by an admin, or by the first send through a template.
+
+The table is a fold over the store's log; this service decides its changes. A changed table has a new data version,
+and `on_change` tells who registers it with the NameServers, after the change is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from posthouse.broker.config import BrokerConfig
+from posthouse.host.clock import Clock
+from posthouse.model.limits import QUEUES_PER_TOPIC_MAX, TOPICS_MAX
+from posthouse.model.names import (
+    AUTO_CREATE_TOPIC,
+    RETRY_PREFIX,
+    check_topic,
+    is_system_topic,
+)
+from posthouse.model.refusal import Reason, Refused
+from posthouse.model.route import DataVersion
+from posthouse.model.topic import Perm, TopicConfig
+from posthouse.store.log.engine import LogFailed
+from posthouse.store.message_store import MessageStore
+from posthouse.store.state_record import Kind
+from posthouse.store.topic_table import Topic, TopicTable
+
+_TEMPLATE_PERM = Perm.READ_WRITE | Perm.INHERIT
+
+
+class Topics:
+    """`find` is the hot path: one look into a dict."""
+
+    def __init__(self, store: MessageStore, config: BrokerConfig, clock: Clock) -> None:
+        self._store = store
+        self._config = config
+        self._clock = clock
+        self._table = store.topics
+        self._hidden = frozenset(() if config.auto_create_topics else (AUTO_CREATE_TOPIC,))
+        self.version = DataVersion(0, clock.now_ms(), 0)
+        self.on_change: Callable[[], None] = lambda: None
+        self.find = self._table.live.get
+
+    def prepare(self) -> None:
+        """Makes the topics that every broker has, if they are not there yet."""
+        wanted = [
+            TopicConfig(self._config.cluster, 16, 16, _TEMPLATE_PERM),
+            TopicConfig(self._config.name, 1, 1, _TEMPLATE_PERM),
+        ]
+        if self._config.auto_create_topics:
+            queues = self._config.default_topic_queues
+            wanted.append(TopicConfig(AUTO_CREATE_TOPIC, queues, queues, _TEMPLATE_PERM))
+        for config in wanted:
+            topic = self._table.live.get(config.name)
+            if topic is None or topic.config != config:
+                self._record(config)
+
+    def require(self, name: str) -> Topic:
+        """Raises Refused(TOPIC_NOT_EXIST) saying what to do."""
+        topic = self.find(name)
+        if topic is None:
+            raise Refused(
+                Reason.TOPIC_NOT_EXIST,
+                f"topic {name[:255]!r} does not exist on {self._config.name}; "
+                f"create it with `posthouse topic create`, or send to it where auto-creation is on",
+            )
+        return topic
+
+    def configs(self) -> list[TopicConfig]:
+        """All that NameServers and admins may see."""
+        return [topic.config for name, topic in self._table.live.items() if name not in self._hidden]
+
+    def names_of_system(self) -> list[str]:
+        """Topics that are not the users' own."""
+        own = (self._config.cluster, self._config.name)
+        return [name for name in self._table.live if is_system_topic(name) or name in own]
+
+    def for_send(self, name: str, template: str, queues: int) -> Topic:
+        """The topic to send to: as it is, or made from `template` if the broker makes topics.
+
+        Raises Refused: a bad name, TOPIC_NOT_EXIST, BUSY when there are too many.
+        """
+        topic = self.find(name)
+        if topic is not None:
+            return topic
+        check_topic(name)
+        found = self.find(template)
+        if found is not None and found.config.perm & Perm.INHERIT and template not in self._hidden:
+            count = max(1, min(queues, found.config.write_queues))
+            perm = found.config.perm & ~Perm.INHERIT
+            return self._record(TopicConfig(name, count, count, perm, found.config.filter_type))
+        if name.startswith(RETRY_PREFIX):
+            return self._record(TopicConfig(name, 1, 1))
+        return self.require(name)
+
+    def ensure(self, config: TopicConfig) -> Topic:
+        """The topic of that name, made as `config` says if it does not exist. For topics of the broker's own making."""
+        return self.find(config.name) or self._record(config)
+
+    async def set(self, config: TopicConfig) -> None:
+        """Creates or changes a topic, as an admin asks. Raises Refused."""
+        check_topic(config.name)
+        if is_system_topic(config.name):
+            raise Refused(Reason.INVALID_PARAMETER, f"topic {config.name!r} is the system's own")
+        for what, count in (("read", config.read_queues), ("write", config.write_queues)):
+            if not 0 < count <= QUEUES_PER_TOPIC_MAX:
+                raise Refused(
+                    Reason.INVALID_PARAMETER, f"{count} {what} queues; 1 to {QUEUES_PER_TOPIC_MAX} are possible"
+                )
+        topic = self.find(config.name)
+        if topic is not None and not config.attributes:
+            config = replace(config, attributes=topic.config.attributes)
+        if topic is None or topic.config != config:
+            self._check_room()
+            await self._store.record_and_wait(Kind.TOPIC_SET, TopicTable.set_body(config))
+            self._changed(None)
+
+    async def delete(self, name: str) -> None:
+        """Forgets a topic with its queues and all groups' offsets in it; an unknown one is no error. Raises Refused."""
+        if not name or is_system_topic(name) or name in self.names_of_system():
+            raise Refused(Reason.INVALID_PARAMETER, f"topic {name!r} cannot be deleted: it is the system's own")
+        if self.find(name) is not None:
+            await self._store.record_and_wait(Kind.TOPIC_DELETED, TopicTable.deleted_body(name))
+            self._changed(None)
+
+    def _record(self, config: TopicConfig) -> Topic:
+        self._check_room()
+        self._store.check_writable()
+        self._store.record(Kind.TOPIC_SET, TopicTable.set_body(config), self._changed)
+        return self._table.live[config.name]
+
+    def _check_room(self) -> None:
+        if len(self._table.live) >= TOPICS_MAX:
+            raise Refused(Reason.BUSY, f"this broker has {TOPICS_MAX} topics, which is the limit; delete some")
+
+    def _changed(self, error: LogFailed | None) -> None:
+        if error is None:
+            self.version = DataVersion(0, self._clock.now_ms(), self.version.counter + 1)
+            self.on_change()

@@ -1,0 +1,82 @@
+"""`serve`, `nameserver` and `broker`: one composition with or without its halves, run until a signal.
+
+Options become a HouseConfig; the house itself is posthouse.endpoint.house. The first lines that a person sees are
+made here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from posthouse.cli.settings import EPILOG, ServerSettings, server_options
+
+if TYPE_CHECKING:
+    from posthouse.endpoint.house import HouseConfig
+
+_OF_A_BROKER = ("advertise", "nameservers", "cluster", "broker_name", "auto_create_topics")
+
+
+@click.command(epilog=EPILOG)
+@server_options("data", "host", "nameserver_port", "broker_port", *_OF_A_BROKER, "loop", "log_level")
+def serve(**options: Any) -> None:
+    """Run a NameServer and a broker in one process, until Ctrl-C.
+
+    \b
+    Example:
+      posthouse serve --data /var/lib/posthouse --host 0.0.0.0 --advertise mq.example.org
+    """
+    settings = ServerSettings(**options)
+    _run(settings, house_config(settings, has_nameserver=True, has_broker=True))
+
+
+@click.command(epilog=EPILOG)
+@server_options("data", "host", "nameserver_port", "loop", "log_level", data="posthouse-nameserver")
+def nameserver(**options: Any) -> None:
+    """Run a NameServer alone, until Ctrl-C. Of what it knows, only the KV configuration is kept on disk.
+
+    \b
+    Example:
+      posthouse nameserver --host 0.0.0.0
+    """
+    settings = ServerSettings(**options)
+    _run(settings, house_config(settings, has_nameserver=True, has_broker=False))
+
+
+@click.command(epilog=EPILOG)
+@server_options("data", "host", "broker_port", *_OF_A_BROKER, "loop", "log_level", nameservers="127.0.0.1:9876")
+def broker(**options: Any) -> None:
+    """Run a broker that registers with NameServers elsewhere, until Ctrl-C.
+
+    \b
+    Example:
+      posthouse broker --broker-name broker-b --broker-port 10921 --data b --nameservers 'ns1:9876;ns2:9876'
+    """
+    settings = ServerSettings(**options)
+    _run(settings, house_config(settings, has_nameserver=False, has_broker=True))
+
+
+def house_config(settings: ServerSettings, *, has_nameserver: bool, has_broker: bool) -> HouseConfig:
+    """The composition that these settings ask for."""
+    from posthouse.endpoint.house import HouseConfig
+
+    return HouseConfig(
+        data=settings.data,
+        host=settings.host,
+        nameserver_port=settings.nameserver_port if has_nameserver else None,
+        broker_port=settings.broker_port if has_broker else None,
+        advertise=settings.advertise,
+        nameservers=settings.nameservers or (),
+        cluster=settings.cluster,
+        broker_name=settings.broker_name,
+        auto_create_topics=settings.auto_create_topics,
+    )
+
+
+def _run(settings: ServerSettings, config: HouseConfig) -> None:
+    from posthouse.cli.logs import set_up_logging
+    from posthouse.cli.run import run_house
+
+    set_up_logging(settings.log_level)
+    run_house(config, settings.loop)

@@ -1,0 +1,1 @@
+"""Protocols onto services, thinly."""

@@ -1,0 +1,1 @@
+"""The remoting endpoint: one row per request code, thin handlers."""

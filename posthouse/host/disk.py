@@ -1,0 +1,87 @@
+"""The disk seam: files under one root folder, one writer thread.
+
+Promises: after `commit(..., sync=True)` has called back without an error the bytes survive a power cut; before,
+any part of them may. Commits of one disk are done in the order in which they were given. A failed commit is
+final for its file: nobody retries a sync. `read` never makes the caller wait for the device.
+
+Names are relative to the root with "/" between folders, and are made by us, never from what a client sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+Buffer = bytes | bytearray | memoryview
+OnCommit = Callable[[OSError | None], None]
+OnRead = Callable[["bytes | OSError"], None]
+
+
+class DiskBusy(Exception):
+    """Another process holds this folder."""
+
+
+class File(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def size_bytes(self) -> int: ...
+
+    def commit(self, offset: int, buffers: Sequence[Buffer], sync: bool, done: OnCommit) -> None:
+        """Writes `buffers` one after another at `offset`, then syncs the data if asked; `done` on the loop.
+
+        Returns at once; the disk's thread does the work. Short writes are continued there.
+        """
+
+    def read(self, offset: int, size: int) -> bytes | None:
+        """Up to `size` bytes at `offset` (fewer at the end of the file), or None when the device must be waited for.
+
+        Raises OSError.
+        """
+
+    def read_later(self, offset: int, size: int, done: OnRead) -> None:
+        """The same read in a thread of the disk that does not write; `done` on the loop with bytes or the error."""
+
+    def read_wait(self, offset: int, size: int) -> bytes:
+        """The same read, waiting for the device: for start-up and tools only. Raises OSError."""
+
+    def truncate(self, size: int) -> None:
+        """Cuts (or grows with zeros) and syncs; waits for the device: for recovery only. Raises OSError."""
+
+    def close(self) -> None: ...
+
+
+class Disk(Protocol):
+    @property
+    def place(self) -> str:
+        """What a person would call it: the folder's path, or "memory"."""
+
+    def lock(self) -> None:
+        """Takes the folder for this process until `close`. Raises DiskBusy, OSError."""
+
+    def folder(self, name: str) -> None:
+        """Makes the folder (and its parents) if it is not there, durably. Raises OSError."""
+
+    def list(self, folder: str) -> list[str]:
+        """Names in it, sorted; empty if the folder is not there."""
+
+    def open(self, name: str, create: bool = False) -> File:
+        """Opens for reading and writing; a created file's name is durable on return. Raises OSError."""
+
+    def replace(self, name: str, data: bytes, done: OnCommit) -> None:
+        """Whole-file replacement that is either the old or the new: temporary, sync, rename, sync of the folder.
+
+        In the disk's thread, after the commits given before; `done` on the loop.
+        """
+
+    def read_file(self, name: str) -> bytes:
+        """The whole file; waits for the device: for start-up only. Raises FileNotFoundError, OSError."""
+
+    def remove(self, name: str) -> None:
+        """Removes the file if it is there. Raises OSError."""
+
+    def usage(self) -> tuple[int, int]:
+        """(bytes used, bytes in all) of the file system that holds the root."""
+
+    def close(self) -> None:
+        """Waits for the commits under way, then lets the folder go."""

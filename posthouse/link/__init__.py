@@ -1,0 +1,1 @@
+"""A live connection: codec and transport together."""

@@ -1,0 +1,1 @@
+"""Messages and state on disk: one log, many folds."""

@@ -1,0 +1,112 @@
+"""Consume queues: from a queue offset to the place of its record, a fold over the log.
+
+An entry is 20 bytes: i64 log offset, i32 size, i64 hash of the tag. Entries are appended when their record is
+committed, so what is here is visible. The newest entries of a queue are in memory (its tail); older ones are in
+run files, each of which holds the entries of all queues for one stretch of the log. Files are made at checkpoints
+and never changed.
+"""
+
+from __future__ import annotations
+
+import bisect
+import struct
+from typing import NamedTuple
+
+from posthouse.host.disk import File
+from posthouse.model.offsets import LogOffset, QueueOffset
+
+_ENTRY = struct.Struct(">qiq")
+ENTRY_BYTES = _ENTRY.size
+assert ENTRY_BYTES == 20
+
+
+class Entry(NamedTuple):
+    """Where a message is. `tag_hash` is Java's hash of its tag, 0 for none."""
+
+    log_offset: LogOffset
+    size: int
+    tag_hash: int
+
+
+class Stretch(NamedTuple):
+    """Entries of one queue in a run file: `entries` of them from `first`, at byte `position` of `file`."""
+
+    first: QueueOffset
+    entries: int
+    file: File
+    position: int
+
+
+class ConsumeQueue:
+    """One queue of one topic. `next_offset` is given to the next message; below `max_offset` all are visible."""
+
+    __slots__ = ("_firsts", "_stretches", "_tail", "_tail_first", "max_offset", "min_offset", "next_offset", "queue_id")
+
+    def __init__(self, queue_id: int, max_offset: QueueOffset = QueueOffset(0)) -> None:  # noqa: B008
+        self.queue_id = queue_id
+        self.min_offset = QueueOffset(0)
+        self.max_offset = max_offset
+        self.next_offset = max_offset
+        self._tail = bytearray()
+        self._tail_first = max_offset
+        self._stretches: list[Stretch] = []
+        self._firsts: list[int] = []
+
+    def apply(self, queue_offset: QueueOffset, log_offset: LogOffset, size: int, tag_hash: int) -> bool:
+        """Makes a committed message visible; False if it was already. Queue offsets are dense."""
+        if queue_offset < self.max_offset:
+            return False
+        assert queue_offset == self.max_offset, f"queue offset {queue_offset} after {self.max_offset - 1}"
+        self._tail += _ENTRY.pack(log_offset, size, tag_hash)
+        self.max_offset = QueueOffset(queue_offset + 1)
+        if self.next_offset < self.max_offset:
+            self.next_offset = self.max_offset
+        return True
+
+    def read(self, queue_offset: QueueOffset, count: int) -> list[Entry] | None:
+        """Up to `count` entries from `queue_offset` on, at least one if there is one.
+
+        None when the device must be waited for: see `read_wait`.
+        """
+        return self._read(queue_offset, count, wait=False)
+
+    def read_wait(self, queue_offset: QueueOffset, count: int) -> list[Entry]:
+        """The same, waiting here."""
+        found = self._read(queue_offset, count, wait=True)
+        assert found is not None
+        return found
+
+    def _read(self, queue_offset: QueueOffset, count: int, wait: bool) -> list[Entry] | None:
+        if not self.min_offset <= queue_offset < self.max_offset:
+            return []
+        if queue_offset >= self._tail_first:
+            at = (queue_offset - self._tail_first) * ENTRY_BYTES
+            data: bytes | bytearray | None = self._tail[at : at + count * ENTRY_BYTES]
+        else:
+            stretch = self._stretches[bisect.bisect_right(self._firsts, queue_offset) - 1]
+            skip = queue_offset - stretch.first
+            assert 0 <= skip < stretch.entries, "a hole between the runs of a queue"
+            size = min(count, stretch.entries - skip) * ENTRY_BYTES
+            at = stretch.position + skip * ENTRY_BYTES
+            data = stretch.file.read_wait(at, size) if wait else stretch.file.read(at, size)
+        if data is None:
+            return None
+        return [Entry(LogOffset(a), b, c) for a, b, c in _ENTRY.iter_unpack(data)]
+
+    # Checkpoints
+
+    def tail(self) -> tuple[QueueOffset, bytes]:
+        """The entries that no run holds: the offset of the first, and their bytes."""
+        return self._tail_first, bytes(self._tail)
+
+    def add_stretch(self, stretch: Stretch) -> None:
+        """The entries of `stretch` are in a file now; the tail lets go of them."""
+        held = QueueOffset(stretch.first + stretch.entries)
+        self._stretches.append(stretch)
+        self._firsts.append(stretch.first)
+        if held > self._tail_first:
+            del self._tail[: (held - self._tail_first) * ENTRY_BYTES]
+            self._tail_first = held
+        if held > self.max_offset:
+            self.max_offset = held
+            self.next_offset = held

@@ -1,0 +1,124 @@
+"""The log seam: one append-only sequence of bytes, in records, that gives receipts in append order.
+
+What every engine promises
+- an offset, once given by `room_for`, is the record's offset for ever;
+- records become readable when they are committed, and `committed_offset` never goes back;
+- receipts are handed to `on_commit` in append order, after their bytes are as durable as was asked;
+- a failed commit is final: `on_failure` is called once, later appends raise LogFailed, and only a restart helps.
+Records of one `room_for` group are committed together or, after a crash, not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
+
+from posthouse.host.clock import EpochMs
+from posthouse.host.disk import Buffer, OnRead
+from posthouse.model.offsets import LogOffset
+
+
+class LogFailed(Exception):
+    """The log takes no more writes; the remark says why. The process should end and recover from disk."""
+
+
+class LogDamaged(Exception):
+    """Bytes that had been durable are not as they were written. Nothing is cut; a person must decide."""
+
+
+class Position(NamedTuple):
+    """A place between two batches from which a replay can begin: the chain goes on from `checksum`."""
+
+    offset: LogOffset
+    checksum: int
+
+
+START = Position(LogOffset(0), 0)
+
+
+class Recovered(NamedTuple):
+    """What `recover` found: where the log ends now, and what it cut off (bytes, 0 if nothing)."""
+
+    end: Position
+    cut_bytes: int
+    records: int
+
+
+R = TypeVar("R", contravariant=True)
+
+OnRecord = Callable[[bytes, int, int, LogOffset], None]
+"""(buffer, start in the buffer, size, log offset) of one record."""
+
+
+class Log(Protocol):
+    @property
+    def first_offset(self) -> LogOffset:
+        """The oldest byte that is kept."""
+
+    @property
+    def end_offset(self) -> LogOffset:
+        """After the last appended record."""
+
+    @property
+    def committed_offset(self) -> LogOffset:
+        """Below it everything is as durable as was asked, and readable."""
+
+    @property
+    def committed_position(self) -> Position:
+        """The committed end as a place for a replay to begin."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Appended and not yet committed."""
+
+    def room_for(self, size: int) -> LogOffset:
+        """The offset of the next record, if the records that follow now have `size` bytes in all."""
+
+    def append(self, record: Buffer, receipt: object, sync: bool = True) -> LogOffset:
+        """Takes a record at the offset that `room_for` gave. `receipt` comes back through `on_commit`.
+
+        Returns at once. `sync=False`: committed when the operating system has it. Raises LogFailed.
+        """
+
+    def same_segment(self, first: LogOffset, last: LogOffset) -> bool:
+        """Whether one read may cover both bytes."""
+
+    def read(self, offset: LogOffset, size: int) -> bytes | None:
+        """`size` committed bytes of one segment, or None when the device must be waited for. Raises OSError."""
+
+    def read_later(self, offset: LogOffset, size: int, done: OnRead) -> None:
+        """The same, waiting; `done` on the loop."""
+
+    def read_wait(self, offset: LogOffset, size: int) -> bytes:
+        """The same, waiting here: for start-up and tools."""
+
+    def recover(self, after: Position, on_record: OnRecord) -> Recovered:
+        """Reads everything after `after`, cuts a torn tail, and makes the log ready to append.
+
+        Called once, before anything else. Raises LogDamaged, OSError.
+        """
+
+    async def close(self) -> None:
+        """Commits what was appended, then closes."""
+
+
+class LogListener(Protocol):
+    """Who is told of commits: the message store."""
+
+    def on_commit(self, receipts: list[object]) -> None:
+        """The receipts of one or more batches, in append order; `committed_offset` covers them already."""
+
+    def on_failure(self, error: LogFailed, receipts: list[object]) -> None:
+        """The log failed; these receipts, and none after them, have an unknown outcome."""
+
+
+class LogConfig(NamedTuple):
+    """Sizes of a local log. Source of 1 GiB: RocketMQ mappedFileSizeCommitLog."""
+
+    segment_bytes: int = 1024 * 1024 * 1024
+    batch_bytes: int = 8 * 1024 * 1024
+
+
+def stamp(now_ms: EpochMs, last_ms: EpochMs) -> EpochMs:
+    """The time to store for something that follows `last_ms`: stored times never go back, whatever the clock does."""
+    return now_ms if now_ms > last_ms else last_ms

@@ -1,0 +1,87 @@
+"""Snapshots: the folds' small state at one place of the log, so that a start replays little.
+
+A snapshot is a file named by its log offset: a line with the CRC-32 of the rest in hex, then JSON. It is written
+whole or not at all, and only after the runs that it names are on disk. The newest valid one counts; two are kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Iterator
+
+import msgspec
+
+from posthouse.host.disk import Disk, OnCommit
+from posthouse.model.offsets import LogOffset
+from posthouse.store.log.engine import START, Position
+
+log = logging.getLogger(__name__)
+
+FOLDER = "snapshots"
+_SUFFIX = ".json"
+FORMAT = 1
+
+
+class Snapshot(msgspec.Struct, kw_only=True):
+    """`offset` and `checksum` are the Position up to which everything is contained."""
+
+    format: int = FORMAT
+    offset: int
+    checksum: int
+    runs: list[str] = []
+    queues: list[tuple[int, int, int]] = []  # topic id, queue id, next queue offset
+    topics: msgspec.Raw = msgspec.Raw(b"[]")
+    groups: msgspec.Raw = msgspec.Raw(b"[]")
+    offsets: msgspec.Raw = msgspec.Raw(b"{}")
+
+    @property
+    def position(self) -> Position:
+        return Position(LogOffset(self.offset), self.checksum)
+
+
+EMPTY = Snapshot(offset=START.offset, checksum=START.checksum)
+
+
+def snapshot_name(offset: int) -> str:
+    return f"{FOLDER}/{offset:020d}{_SUFFIX}"
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    body = msgspec.json.encode(snapshot)
+    return b"%08x\n%s" % (zlib.crc32(body), body)
+
+
+def decode_snapshot(data: bytes) -> Snapshot | None:
+    """None if this is not a whole snapshot of a format that we know."""
+    line, _, body = data.partition(b"\n")
+    try:
+        if int(line, 16) != zlib.crc32(body):
+            return None
+        found = msgspec.json.decode(body, type=Snapshot)
+    except (ValueError, msgspec.MsgspecError):
+        return None
+    return found if found.format == FORMAT else None
+
+
+def valid_snapshots(disk: Disk) -> Iterator[Snapshot]:
+    """The valid snapshots, newest first, and EMPTY at last: then the whole log is replayed."""
+    for name in reversed([name for name in disk.list(FOLDER) if name.endswith(_SUFFIX)]):
+        found = decode_snapshot(disk.read_file(f"{FOLDER}/{name}"))
+        if found is not None and snapshot_name(found.offset) == f"{FOLDER}/{name}":
+            yield found
+        else:
+            log.warning("snapshot %s is not valid; an older one is used", name)
+    yield EMPTY
+
+
+def write(disk: Disk, snapshot: Snapshot, done: OnCommit) -> None:
+    disk.replace(snapshot_name(snapshot.offset), encode_snapshot(snapshot), done)
+
+
+def remove_old(disk: Disk, keep: int = 2) -> None:
+    """Removes all but the newest `keep`, and what an interrupted write left."""
+    names = disk.list(FOLDER)
+    snapshots = [name for name in names if name.endswith(_SUFFIX)]
+    for name in [*snapshots[:-keep], *(name for name in names if name.endswith(".new"))]:
+        disk.remove(f"{FOLDER}/{name}")

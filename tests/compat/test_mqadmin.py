@@ -1,0 +1,198 @@
+"""Apache's own admin tool, unmodified, against a server.
+
+mqadmin ends with code 0 even when a command has failed and only prints the stack trace, so each test asserts that there
+is none and that the words which mean success are there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pathlib
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from tests.compat.apache_rocketmq import mqadmin
+from tests.compat.conftest import Server
+
+ROUTE_TIMEOUT_S = 30.0
+
+pytestmark = [pytest.mark.compat, pytest.mark.timeout(300)]
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """mqadmin at a server's desk."""
+
+    server: Server
+    home: pathlib.Path
+    cluster: str = ""
+    broker: str = ""
+
+    def ask(self, command: str, *args: str) -> tuple[str, str]:
+        """What the command printed to stdout and to stderr, whatever that is."""
+        done = mqadmin((command, "-n", self.server.nameserver_address, *args), home=self.home)
+        output = f"{done.stdout}{done.stderr}"
+        assert done.returncode == 0, self.server.explain(f"{command} ended with code {done.returncode}", output)
+        return done.stdout, done.stderr
+
+    def run(self, command: str, *args: str) -> str:
+        """What the command printed; fails on a stack trace and on anything said to stderr."""
+        stdout, stderr = self.ask(command, *args)
+        traced = re.search(r"(?m)Exception|^\s+at \S+\(", stdout + stderr)
+        assert traced is None, self.server.explain(f"{command} {' '.join(args)} has failed", stdout + stderr)
+        assert not stderr.strip(), self.server.explain(f"{command} {' '.join(args)} complains", stderr)
+        return stdout
+
+    def create(self, topic: str, queues: int) -> None:
+        counts = ("-r", str(queues), "-w", str(queues))
+        created = self.run("updateTopic", "-b", self.server.broker_address, "-t", topic, *counts)
+        assert f"create topic to {self.server.broker_address} success" in created
+        assert f"topicName={topic}, readQueueNums={queues}, writeQueueNums={queues}, perm=RW-" in created
+
+    def permission(self, topic: str) -> int:
+        queues = _parse_route(self.run("topicRoute", "-t", topic))["queueDatas"]
+        assert isinstance(queues, list)
+        return int(queues[0]["perm"])
+
+
+@pytest.fixture(scope="module")
+def desk(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    home = tmp_path_factory.mktemp("mqadmin")
+    rows = Desk(server, home).run("clusterList").splitlines()
+    names = [row.split()[:2] for row in rows if server.broker_address in row]
+    assert len(names) == 1, rows
+    return Desk(server, home, *names[0])
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"desk-{next(_numbers)}"
+
+
+def test_topic_is_created_shown_and_deleted(desk: Desk, topic: str) -> None:
+    desk.create(topic, 3)
+
+    assert topic in desk.run("topicList").split()
+    route = _parse_route(desk.run("topicRoute", "-t", topic))
+    assert route["brokerDatas"] == [
+        {
+            "brokerAddrs": {"0": desk.server.broker_address},
+            "brokerName": desk.broker,
+            "cluster": desk.cluster,
+            "enableActingMaster": False,
+        }
+    ]
+    assert route["queueDatas"] == [
+        {"brokerName": desk.broker, "perm": 6, "readQueueNums": 3, "topicSysFlag": 0, "writeQueueNums": 3}
+    ]
+    assert desk.run("topicClusterList", "-t", topic).split() == [desk.cluster]
+
+    deleted = desk.run("deleteTopic", "-c", desk.cluster, "-t", topic)
+    assert f"delete topic [{topic}] from cluster [{desk.cluster}] success." in deleted
+    assert f"delete topic [{topic}] from NameServer success." in deleted
+    assert topic not in desk.run("topicList").split()
+    _, complaint = desk.ask("topicRoute", "-t", topic)
+    assert f"CODE: 17  DESC: No topic route info in name server for the topic: {topic}" in complaint
+
+
+def test_topic_is_created_in_the_whole_cluster(desk: Desk, topic: str) -> None:
+    created = desk.run("updateTopic", "-c", desk.cluster, "-t", topic)
+
+    assert f"create topic to {desk.server.broker_address} success." in created
+    assert "readQueueNums=8, writeQueueNums=8" in created
+    assert "writeQueueNums=8" in desk.run("updateTopic", "-c", desk.cluster, "-t", topic), (
+        "to say it twice is no mistake"
+    )
+
+
+def test_topic_status_has_one_row_per_queue(desk: Desk, topic: str) -> None:
+    desk.create(topic, 4)
+
+    status = desk.run("topicStatus", "-t", topic)
+
+    rows = [row.split()[:4] for row in status.splitlines() if row.startswith(desk.broker)]
+    assert rows == [[desk.broker, str(queue), "0", "0"] for queue in range(4)]
+
+
+def test_cluster_list_shows_the_broker(desk: Desk) -> None:
+
+    listed = desk.run("clusterList")
+    more = desk.run("clusterList", "-m")
+
+    row = next(row for row in listed.splitlines() if row.startswith(desk.cluster)).split()
+    assert row[:4] == [desk.cluster, desk.broker, "0", desk.server.broker_address]
+    assert re.fullmatch(r"V\d+_\d+_\d+(_SNAPSHOT)?", row[4])
+    assert any(row.split()[:2] == [desk.cluster, desk.broker] for row in more.splitlines())
+
+
+def test_broker_status_has_what_people_look_at(desk: Desk) -> None:
+    status = desk.run("brokerStatus", "-b", desk.server.broker_address)
+
+    table = {name.strip(): value.strip() for name, _, value in (row.partition(": ") for row in status.splitlines())}
+    assert re.fullmatch(r"V\d+_\d+_\d+(_SNAPSHOT)?", table["brokerVersionDesc"])
+    assert 0 < int(table["bootTimestamp"]) <= time.time() * 1000
+    assert int(table["commitLogMaxOffset"]) >= int(table["commitLogMinOffset"]) >= -1, "-1: Apache's log is empty"
+    assert int(table["msgPutTotalTodayNow"]) >= 0
+    assert len(table["putTps"].split()) == 3, "the last 10 s, minute and 10 minutes"
+    assert table["commitLogDirCapacity"].startswith("Total : ")
+
+
+def test_kv_config_is_written_and_deleted(desk: Desk) -> None:
+    address = ("-s", "DESK_NAMESPACE", "-k", "colour")
+
+    assert "create or update kv config to namespace success" in desk.run("updateKvConfig", *address, "-v", "red")
+    assert "delete kv config from namespace success" in desk.run("deleteKvConfig", *address)
+
+
+def test_order_configuration_is_put_got_and_deleted(desk: Desk, topic: str) -> None:
+    desk.create(topic, 2)
+
+    put = desk.run("updateOrderConf", "-t", topic, "-m", "put", "-v", f"{desk.broker}:2")
+    assert "update orderConf success" in put
+    assert f"{desk.broker}:2" in desk.run("updateOrderConf", "-t", topic, "-m", "get")
+    assert "delete orderConf success" in desk.run("updateOrderConf", "-t", topic, "-m", "delete")
+
+
+def test_write_permission_is_wiped_and_given_back(desk: Desk, topic: str) -> None:
+    desk.create(topic, 2)
+    address = desk.server.nameserver_address
+
+    try:
+        wiped = desk.run("wipeWritePerm", "-b", desk.broker)
+        found = re.search(r"wipe write perm of broker\[(.*)] in name server\[(.*)] OK, (\d+)", wiped)
+        assert found is not None, wiped
+        assert found.group(1, 2) == (desk.broker, address)
+        assert int(found[3]) >= 1, "the number of topics"
+        _await(lambda: desk.permission(topic) == 4)
+    finally:
+        added = desk.run("addWritePerm", "-b", desk.broker)
+    assert re.search(rf"add write perm of broker\[{desk.broker}] in name server\[{address}] OK, [1-9]\d*", added), added
+    _await(lambda: desk.permission(topic) == 6)
+
+
+def test_nameserver_tells_its_settings(desk: Desk) -> None:
+    told = desk.run("getNamesrvConfig")
+
+    assert f"============{desk.server.nameserver_address}============" in told
+    table = {name.strip(): value.strip() for name, _, value in (row.partition(" =  ") for row in told.splitlines())}
+    assert table["listenPort"] == desk.server.nameserver_address.rpartition(":")[2]
+
+
+def _parse_route(text: str) -> dict[str, object]:
+    """mqadmin prints the route as JSON with bare numbers as names, which JSON does not have."""
+    route: dict[str, object] = json.loads(re.sub(r"([{,]\s*)(\d+):", r'\1"\2":', text))
+    return route
+
+
+def _await(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + ROUTE_TIMEOUT_S
+    while not is_so():
+        assert time.monotonic() < deadline, f"not so after {ROUTE_TIMEOUT_S:.0f} s"
+        time.sleep(0.5)
