@@ -76,6 +76,7 @@ class RoundFigures(msgspec.Struct):
     idle_anonymous_mib: float
     loaded_rss_mib: float
     loaded_anonymous_mib: float
+    peak_rss_mib: float
     scenarios: dict[str, ScenarioFigures]
 
 
@@ -118,6 +119,7 @@ class _Round:
             idle_anonymous_mib=idle.anonymous_mib,
             loaded_rss_mib=loaded.rss_mib,
             loaded_anonymous_mib=loaded.anonymous_mib,
+            peak_rss_mib=loaded.peak_rss_mib,
             scenarios=scenarios,
         )
 
@@ -224,6 +226,7 @@ def rows(scenarios: Sequence[str]) -> list[tuple[str, Callable[[RoundFigures], f
         *titled,
         ("RSS after the messages, MiB", lambda figures: figures.loaded_rss_mib),
         ("anonymous memory after the messages, MiB", lambda figures: figures.loaded_anonymous_mib),
+        ("peak RSS, MiB", lambda figures: figures.peak_rss_mib),
     ]
 
 
@@ -272,8 +275,8 @@ def _remarks(report: Report) -> list[str]:
         f"{on.date}, commit {on.commit}; {on.cores} cores of {on.cpu}, {on.memory_gib} GiB, Linux {on.kernel}; "
         f"{on.filesystem}, fdatasync of 4 KiB {on.fdatasync_ms} ms",
         *report.servers.values(),
-        f"{settings.rounds} rounds, {settings.messages:,} messages of {settings.body_bytes:,} bytes per send scenario, "
-        f"all pulled back; warm-up {settings.warmup:,}; medians (lowest to highest round)",
+        f"rounds: {settings.rounds}; {settings.messages:,} messages of {settings.body_bytes:,} bytes per send scenario "
+        f"and all pulled back; warm-up {settings.warmup:,}; medians (lowest to highest round)",
     ]
     for figures in report.rounds:
         for name, scenario in figures.scenarios.items():

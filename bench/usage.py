@@ -16,10 +16,14 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Memory:
-    """`rss_mib` counts mapped files too (a JVM broker maps its log); `anonymous_mib` is what no file stands behind."""
+    """`rss_mib` counts mapped files too (a JVM broker maps its log); `anonymous_mib` is what no file stands behind.
+
+    `peak_rss_mib` is the highest RSS since the start, the sum over processes of each one's own peak.
+    """
 
     rss_mib: float
     anonymous_mib: float
+    peak_rss_mib: float
 
 
 def now_s() -> float:
@@ -49,15 +53,19 @@ def machine_cpu_s() -> float:
 
 
 def memory(pids: Iterable[int]) -> Memory:
-    rss_kib = anonymous_kib = 0
+    rss_kib = anonymous_kib = peak_kib = 0
     for pid in _with_descendants(pids):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-            name, _, rest = line.partition(":")
-            if name == "Rss":
-                rss_kib += int(rest.split()[0])
-            elif name == "Anonymous":
-                anonymous_kib += int(rest.split()[0])
-    return Memory(rss_kib / 1024, anonymous_kib / 1024)
+        rollup = _sizes_kib(Path(f"/proc/{pid}/smaps_rollup"))
+        rss_kib += rollup["Rss"]
+        anonymous_kib += rollup["Anonymous"]
+        peak_kib += _sizes_kib(Path(f"/proc/{pid}/status"))["VmHWM"]
+    return Memory(rss_kib / 1024, anonymous_kib / 1024, peak_kib / 1024)
+
+
+def _sizes_kib(path: Path) -> dict[str, int]:
+    """The lines `Name:   number kB` of a file under /proc."""
+    words = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return {line[0].rstrip(":"): int(line[1]) for line in words if len(line) == 3 and line[2] == "kB"}
 
 
 def _stat(pid: int) -> list[str]:

@@ -1,6 +1,7 @@
 """One broker: the parts list. It opens no port; an endpoint does, and says where with `listening`.
 
-`failed` is done, with an error, when the log has failed: the process should end, and recovery is the next start.
+`failed` is done, with an error, when the log has failed or a mistake of ours has shown: the process should end, and
+recovery is the next start.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from posthouse.host.net import Address
 from posthouse.model.message import Endpoint
 from posthouse.store.log.engine import LogFailed
 from posthouse.store.message_store import LogMaker, MessageStore
+from posthouse.store.topic_table import Topic
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +58,11 @@ class Broker:
             self.offsets,
             self.arrivals,
             long_polling=config.long_polling,
+            on_bug=self.bug,
         )
+        self.topics.on_deleted = self._topic_deleted
         self.runtime = Runtime(host, self.store, self.send, self.pull, loop.time)
-        self.registrar = Registrar(host.net, config, self.topics)
+        self.registrar = Registrar(host.net, config, self.topics, on_bug=self.bug)
         self._housekeeping: asyncio.Task[None] | None = None
         self._advertised: Endpoint | None = None
         self._advertised_port: int | None = None
@@ -73,8 +77,17 @@ class Broker:
 
     def listening(self, address: Address) -> None:
         """Clients can come at `address` now: registers with the NameServers."""
+        advertise = self.config.advertise
+        if advertise is not None and not advertise.port:
+            self._advertise(Address(advertise.host, address.port))
         self.registrar.start(address)
         self._housekeeping = asyncio.create_task(self._keep_house(), name="broker housekeeping")
+        self._housekeeping.add_done_callback(self._housekeeping_ended)
+
+    def _housekeeping_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.bug(error)
 
     async def _keep_house(self) -> None:
         while True:
@@ -97,7 +110,16 @@ class Broker:
             return Endpoint(dialled.ip, self._advertised_port)
         return dialled
 
-    def _broken(self, error: LogFailed) -> None:
+    def _topic_deleted(self, topic: Topic) -> None:
+        for queue in topic.queues.values():
+            self.arrivals.wake_queue(queue)
+
+    def bug(self, error: BaseException) -> None:
+        """Hears of mistakes of ours where nobody waits for the outcome: in callbacks and tasks of the broker's own."""
+        log.error("a mistake in the broker", exc_info=error)
+        self._broken(error)
+
+    def _broken(self, error: BaseException) -> None:
         if not self.failed.done():
             self.failed.set_exception(error)
             self.failed.exception()  # looked at: whoever waits gets it, and nobody need wait

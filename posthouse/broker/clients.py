@@ -18,12 +18,15 @@ from posthouse.model.connection import ClientConnection, ConsumerConnections
 from posthouse.model.filter import Subscription
 from posthouse.model.group import ConsumeFrom, ConsumeType, Membership, MessageModel
 from posthouse.model.heartbeat import HeartbeatData
-from posthouse.model.limits import CLIENT_EXPIRY_MS
+from posthouse.model.limits import CLIENT_EXPIRY_MS, GROUPS_MAX, RESERVED_TOPIC_CHARS_MAX
 from posthouse.model.names import retry_topic
 from posthouse.model.refusal import Reason, Refused
 from posthouse.model.topic import TopicConfig
 
 log = logging.getLogger(__name__)
+
+_PRODUCER_GROUP_CHARS_MAX = RESERVED_TOPIC_CHARS_MAX
+"""Clients let longer names pass for producers than for consumers, whose names are part of a topic's."""
 
 
 class Channel(Protocol):
@@ -42,7 +45,7 @@ class Channel(Protocol):
 @dataclass(slots=True)
 class _Member:
     client: ClientConnection
-    seen_at_s: float
+    seen_at_s: float  # when a heartbeat last named the group
 
 
 @dataclass(slots=True)
@@ -72,6 +75,11 @@ class Clients:
         """Takes a client's word about all its groups. A group that may not be made is left out."""
         client = ClientConnection(said.client_id, channel.client_address, language, version)
         for group in said.producer_groups:
+            if len(group) > _PRODUCER_GROUP_CHARS_MAX or (
+                group not in self._producers and len(self._producers) >= GROUPS_MAX
+            ):
+                log.info("heartbeat of %s: producer group %.60r is left out", said.client_id, group)
+                continue
             self._producers.setdefault(group, {})[channel] = _Member(client, self._now_s())
             self._groups_of.setdefault(channel, set()).add((False, group))
         for membership in said.memberships:
@@ -111,14 +119,19 @@ class Clients:
             self._leave(channel, is_consumer, group)
 
     def expire(self) -> None:
-        """Forgets clients that have been silent for CLIENT_EXPIRY_MS."""
+        """Forgets what has not been in a heartbeat for CLIENT_EXPIRY_MS, and closes clients that sent none at all."""
         limit_s = self._now_s() - CLIENT_EXPIRY_MS / 1000
-        tables = [*self._producers.values(), *(group.members for group in self._consumers.values())]
-        silent = {channel for table in tables for channel, member in table.items() if member.seen_at_s < limit_s}
-        for channel in silent:
-            log.info("client %s: no heartbeat for %d s; closed", channel.client_address, CLIENT_EXPIRY_MS // 1000)
-            self.disconnected(channel)
-            channel.close("no heartbeat")
+        for channel, memberships in list(self._groups_of.items()):
+            unnamed = [each for each in sorted(memberships) if self._member(channel, *each).seen_at_s < limit_s]
+            is_silent = len(unnamed) == len(memberships)
+            for is_consumer, group in unnamed:
+                self._leave(channel, is_consumer, group)
+            if is_silent:
+                log.info("client %s: no heartbeat for %d s; closed", channel.client_address, CLIENT_EXPIRY_MS // 1000)
+                channel.close("no heartbeat")
+
+    def _member(self, channel: Channel, is_consumer: bool, name: str) -> _Member:
+        return (self._consumers[name].members if is_consumer else self._producers[name])[channel]
 
     def _leave(self, channel: Channel, is_consumer: bool, name: str) -> None:
         memberships = self._groups_of.get(channel)

@@ -9,7 +9,8 @@ from posthouse.host.net import Address
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """`advertise` is what clients are told to dial; None: the address of ours that they dialled themselves.
+    """`advertise` is what clients are told to dial; None: the address of ours that they dialled themselves. Port 0 in
+    it stands for the port that the endpoint has in the end.
 
     `listen` is where the broker's endpoint will be. `nameservers` are all registered with, each on its own.
     """

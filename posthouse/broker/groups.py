@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from posthouse.broker.config import BrokerConfig
 from posthouse.model.group import GroupConfig
-from posthouse.model.limits import GROUPS_MAX
+from posthouse.model.limits import GROUPS_MAX, PROPERTIES_BYTES_MAX, QUEUES_PER_TOPIC_MAX
 from posthouse.model.names import check_group
 from posthouse.model.refusal import Reason, Refused
 from posthouse.store.group_table import GroupTable
@@ -41,8 +41,17 @@ class Groups:
     async def set(self, config: GroupConfig) -> None:
         """Creates or changes a group, as an admin asks. Raises Refused."""
         check_group(config.name)
-        if self.find(config.name) != config:
+        if not 0 <= config.retry_queues <= QUEUES_PER_TOPIC_MAX:
+            raise Refused(
+                Reason.INVALID_PARAMETER,
+                f"{config.retry_queues} retry queues; 0 to {QUEUES_PER_TOPIC_MAX} are possible",
+            )
+        if sum(len(name) + len(value) for name, value in config.attributes.items()) > PROPERTIES_BYTES_MAX:
+            raise Refused(Reason.INVALID_PARAMETER, f"attributes of over {PROPERTIES_BYTES_MAX} characters")
+        found = self.find(config.name)
+        if found is None:
             self._check_room()
+        if found != config:
             await self._store.record_and_wait(Kind.GROUP_SET, GroupTable.set_body(config))
 
     async def delete(self, name: str, with_offsets: bool) -> None:

@@ -16,8 +16,8 @@ from posthouse.broker.clients import Clients
 from posthouse.broker.groups import Groups
 from posthouse.broker.offsets import Offsets
 from posthouse.broker.topics import Topics
-from posthouse.model.filter import Subscription, parse_subscription
-from posthouse.model.limits import PULL_BYTES_MAX, PULL_MESSAGES_MAX, PULL_SUSPEND_MS_MAX
+from posthouse.model.filter import TAG, Subscription, parse_subscription
+from posthouse.model.limits import PULL_BYTES_MAX, PULL_MESSAGES_MAX, PULL_SUSPEND_MS_MAX, WAITING_PULLS_MAX
 from posthouse.model.pull import PullRequest, PullResult, PullStatus
 from posthouse.model.refusal import Reason, Refused
 from posthouse.store.consume_queue import ConsumeQueue
@@ -40,6 +40,7 @@ class PullService:
         arrivals: Arrivals,
         *,
         long_polling: bool = True,
+        on_bug: Callable[[BaseException], None],
     ) -> None:
         self._store = store
         self._topics = topics
@@ -48,6 +49,7 @@ class PullService:
         self._offsets = offsets
         self._arrivals = arrivals
         self._suspend_ms_max = PULL_SUSPEND_MS_MAX if long_polling else 1000
+        self._on_bug = on_bug
         self._tasks: set[asyncio.Task[None]] = set()
         self.given_messages = 0
 
@@ -89,6 +91,8 @@ class PullService:
                 Reason.SUBSCRIPTION_NOT_LATEST,
                 f"group {request.group!r}: the pull's subscription to {request.topic!r} is newer than the heartbeat's",
             )
+        if found.expression_type != TAG:  # says what is served instead; nothing may pass as if it had been asked for
+            return parse_subscription(request.topic, found.expression, found.expression_type)
         return found
 
     def _look(
@@ -107,12 +111,14 @@ class PullService:
             done(PullResult(PullStatus.OFFSET_MOVED, low if offset < low else high, low, high, [], 0))
         elif offset < high:
             self._read(request, queue, wants, done)
-        elif may_wait and not self._arrivals.is_full:
+        elif not may_wait:
+            done(PullResult(PullStatus.NOTHING_NEW, offset, low, high, [], 0))
+        elif self._arrivals.is_full:  # "nothing new" at once would make a client ask again at once
+            done(Refused(Reason.BUSY, f"{WAITING_PULLS_MAX} pulls are held, which is the limit; pull again later"))
+        else:
             timeout_s = min(request.suspend_ms, self._suspend_ms_max) / 1000
             again = _Again(self, request, queue, subscription, holder, done)
             self._arrivals.wait(queue, holder, wants, timeout_s, again.look)
-        else:
-            done(PullResult(PullStatus.NOTHING_NEW, offset, low, high, [], 0))
 
     def _read(
         self, request: PullRequest, queue: ConsumeQueue, wants: Callable[[int], bool] | None, done: PullDone
@@ -124,8 +130,10 @@ class PullService:
             done(result)
 
     def _get(self, request: PullRequest, queue: ConsumeQueue, wants: Callable[[int], bool] | None) -> PullResult | None:
-        count = max(1, min(request.messages_max, PULL_MESSAGES_MAX))
-        found = self._store.get(queue, request.queue_offset, count, PULL_BYTES_MAX, wants)
+        try:
+            found = self._store.get(queue, request.queue_offset, _count(request), PULL_BYTES_MAX, wants)
+        except OSError as error:
+            raise Refused(Reason.FAILED, f"reading {request.topic!r} failed: {error}") from error
         if found is None:
             return None
         self.given_messages += found.messages
@@ -135,22 +143,29 @@ class PullService:
     async def _read_cold(
         self, request: PullRequest, queue: ConsumeQueue, wants: Callable[[int], bool] | None, done: PullDone
     ) -> None:
+        outcome: PullResult | Refused | None = None
         try:
             for _ in range(_COLD_TRIES):
-                await self._store.warm(queue, request.queue_offset, PULL_MESSAGES_MAX)
-                result = self._get(request, queue, wants)
-                if result is not None:
-                    done(result)
-                    return
+                await self._store.warm(queue, request.queue_offset, _count(request), PULL_BYTES_MAX, wants)
+                outcome = self._get(request, queue, wants)
+                if outcome is not None:
+                    break
         except Refused as refused:
-            done(refused)
-            return
-        done(Refused(Reason.BUSY, "the disk is slow to give old messages; pull again"))
+            outcome = refused
+        except OSError as error:
+            outcome = Refused(Reason.FAILED, f"reading {request.topic!r} failed: {error}")
+        done(outcome or Refused(Reason.BUSY, "the disk is slow to give old messages; pull again"))
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._on_bug(error)
 
     async def close(self) -> None:
         """Answers all who wait, and ends the reads under way."""
@@ -161,8 +176,15 @@ class PullService:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _count(request: PullRequest) -> int:
+    return max(1, min(request.messages_max, PULL_MESSAGES_MAX))
+
+
 class _Again:
-    """What a held pull does when it is woken: the same look, not waiting a second time."""
+    """What a held pull does when it is woken: the same look, not waiting a second time.
+
+    Nothing comes out of it: it is called in the middle of a commit, where others wait for their acknowledgements.
+    """
 
     __slots__ = ("_done", "_holder", "_queue", "_request", "_service", "_subscription")
 
@@ -183,4 +205,12 @@ class _Again:
         self._done = done
 
     def look(self) -> None:
-        self._service._look(self._request, self._queue, self._subscription, self._holder, self._done, may_wait=False)
+        service, request = self._service, self._request
+        try:
+            if service._topics.require(request.topic).queues.get(request.queue_id) is not self._queue:
+                raise Refused(Reason.TOPIC_NOT_EXIST, f"topic {request.topic!r} was deleted and made anew; pull again")
+            service._look(request, self._queue, self._subscription, self._holder, self._done, may_wait=False)
+        except Refused as refused:
+            self._done(refused)
+        except Exception as error:
+            service._on_bug(error)

@@ -1,4 +1,5 @@
-"""Telling the NameServers what this broker has: each on its own, every 30 s, at once when a topic changes.
+"""Telling the NameServers what this broker has: each on its own, every 30 s, at once when a topic changes or when the
+connection is lost.
 
 A NameServer that cannot be reached is tried again; nothing else waits for it. What address a NameServer is told
 depends on what the broker knows: the advertised one; else the one it listens on; else, when it listens on all
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+from collections.abc import Callable
 
 from posthouse.broker.config import BrokerConfig
 from posthouse.broker.topics import Topics
@@ -33,6 +35,8 @@ from posthouse.model.registration import Registration
 
 log = logging.getLogger(__name__)
 
+_PLAIN_TOPICS_MAX = 10_000
+"""Above it a registration is compressed: plain, the longest names would no longer fit into a frame."""
 _REQUEST_TIMEOUT_S = 6.0
 _UNREGISTER_TIMEOUT_S = 1.0
 _RETRY_S = 1.0
@@ -47,6 +51,8 @@ class NameServerLink:
         self.address = address
         self.changed = asyncio.Event()
         self.registered = asyncio.Event()
+        self.peer: RemotingPeer | None = None
+        """The connection of the last registration, while it lives."""
         self._failures = 0
 
     async def run(self) -> None:
@@ -61,7 +67,7 @@ class NameServerLink:
     async def _once(self) -> float:
         """Registers; how long to wait before the next time."""
         try:
-            await self._owner.register_with(self.address)
+            await self._owner.register_with(self)
         except (LinkError, RegistrationRefused) as error:
             self._failures += 1
             if self._failures == 1:
@@ -81,12 +87,15 @@ class RegistrationRefused(Exception):
 class Registrar:
     """Registers a broker with all its NameServers until it is closed."""
 
-    def __init__(self, net: Net, config: BrokerConfig, topics: Topics) -> None:
+    def __init__(
+        self, net: Net, config: BrokerConfig, topics: Topics, *, on_bug: Callable[[BaseException], None]
+    ) -> None:
         self._config = config
         self._topics = topics
         self.own_nameserver: Address | None = None
         """A NameServer in the same process: set before `start`."""
-        self._pool = Pool(net, _NobodyAsks())
+        self._pool = Pool(net, _FromNameServers(self))
+        self._on_bug = on_bug
         self._links: list[NameServerLink] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.listen = config.listen
@@ -99,27 +108,51 @@ class Registrar:
         servers = dict.fromkeys((*own, *self._config.nameservers))
         self._links = [NameServerLink(self, address) for address in servers]
         self._tasks = [asyncio.create_task(link.run(), name=f"register with {link.address}") for link in self._links]
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
         self._topics.on_change = self.topics_changed
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._on_bug(error)
 
     def topics_changed(self) -> None:
         for link in self._links:
             link.changed.set()
 
+    def connection_lost(self, peer: RemotingPeer) -> None:
+        """A NameServer forgets a broker with its connection, so it is told anew at once and not in half a minute."""
+        for link in self._links:
+            if link.peer is peer:
+                link.peer = None
+                link.changed.set()
+
     async def wait_for_own(self, timeout_s: float) -> bool:
         """Whether the NameServer in the same process knows this broker, after at most `timeout_s`."""
-        for link in self._links:
-            if link.address == self.own_nameserver:
-                try:
-                    await asyncio.wait_for(link.registered.wait(), timeout_s)
-                except TimeoutError:
-                    return False
+        return await self._wait([link for link in self._links if link.address == self.own_nameserver], timeout_s)
+
+    async def wait_for_all(self, timeout_s: float) -> bool:
+        """Whether every NameServer knows this broker, after at most `timeout_s`."""
+        return await self._wait(self._links, timeout_s)
+
+    async def _wait(self, links: list[NameServerLink], timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                for link in links:
+                    await link.registered.wait()
+        except TimeoutError:
+            return False
         return True
 
-    async def register_with(self, address: Address) -> None:
+    async def register_with(self, link: NameServerLink) -> None:
         """One registration. Raises LinkError, RegistrationRefused."""
-        peer = await self._pool.peer(address)
+        address = link.address
+        link.peer = peer = await self._pool.peer(address)
         configs = {config.name: config for config in self._topics.configs()}
-        body = encode_registration(Registration(configs, self._topics.version))
+        registration = Registration(configs, self._topics.version)
+        compressed = len(configs) > _PLAIN_TOPICS_MAX
+        body = encode_registration(registration, compressed=compressed)
         header = RegisterBroker(
             broker_name=self._config.name,
             broker_addr=self._address_for(address, peer),
@@ -128,7 +161,7 @@ class Registrar:
             broker_id=self._config.broker_id,
             heartbeat_timeout_ms=BROKER_EXPIRY_MS,
             enable_acting_master=False,
-            compressed=False,
+            compressed=compressed,
             body_crc=body_crc(body),
         )
         ext = REGISTER_BROKER.encode(header)
@@ -137,8 +170,9 @@ class Registrar:
             raise RegistrationRefused(f"code {answer.code}: {answer.remark}")
 
     def _address_for(self, nameserver: Address, peer: RemotingPeer) -> str:
-        if self._config.advertise is not None:
-            return str(self._config.advertise)
+        advertise = self._config.advertise
+        if advertise is not None:
+            return str(Address(advertise.host, advertise.port or self.listen.port))
         if not is_unspecified(self.listen.host) or nameserver == self.own_nameserver:
             return str(self.listen)
         return str(Address(peer.local.host, self.listen.port))
@@ -177,14 +211,17 @@ def is_unspecified(host: str) -> bool:
         return False
 
 
-class _NobodyAsks:
+class _FromNameServers:
     """NameServers have nothing to ask a broker of ours; RocketMQ's may tell it things one-way."""
+
+    def __init__(self, owner: Registrar) -> None:
+        self._owner = owner
 
     def connected(self, peer: RemotingPeer) -> None:
         pass
 
     def disconnected(self, peer: RemotingPeer) -> None:
-        pass
+        self._owner.connection_lost(peer)
 
     def request(self, peer: RemotingPeer, command: Command) -> None:
         if not command.is_one_way:

@@ -16,8 +16,8 @@ from posthouse.broker.topics import Topics
 from posthouse.host.randomness import Randomness
 from posthouse.model import properties as names
 from posthouse.model.filter import tag_hash
-from posthouse.model.limits import MESSAGE_BYTES_MAX, PROPERTIES_BYTES_MAX
-from posthouse.model.message import Endpoint, NewMessage
+from posthouse.model.limits import BATCH_MESSAGES_MAX, MESSAGE_BYTES_MAX, PROPERTIES_BYTES_MAX
+from posthouse.model.message import Endpoint, NewMessage, SysFlag
 from posthouse.model.names import CLOSED_TOPICS, RETRY_PREFIX, check_topic
 from posthouse.model.properties import NAME_END, PAIR_END, find_property, remove_property
 from posthouse.model.refusal import Reason, Refused
@@ -27,6 +27,7 @@ from posthouse.store.topic_table import Topic
 
 OnSent = Callable[[Put, LogFailed | None], None]
 
+_UNDECIDED = SysFlag.PREPARED  # also a bit of ROLLBACK
 _TIMED = (names.DELAY, names.TIMER_DELAY_SEC, names.TIMER_DELAY_MS, names.TIMER_DELIVER_MS)
 
 
@@ -82,6 +83,10 @@ class SendService:
 
         `message` says everything that they have in common. Raises Refused.
         """
+        if len(entries) > BATCH_MESSAGES_MAX:
+            raise Refused(
+                Reason.MESSAGE_ILLEGAL, f"a batch of {len(entries)} messages; the limit is {BATCH_MESSAGES_MAX}"
+            )
         topic, message = self._admit(message, template, queues)
         accepted = [
             self._accept(topic, message._replace(body=body, properties=properties, flag=flag))
@@ -105,8 +110,8 @@ class SendService:
             raise Refused(
                 Reason.INVALID_PARAMETER, f"queue {queue_id} of topic {name!r}; it has {config.queues} queues"
             )
-        if name.startswith(RETRY_PREFIX) and self._groups.find(name.removeprefix(RETRY_PREFIX)) is None:
-            raise Refused(Reason.GROUP_NOT_EXIST, f"consumer group {name.removeprefix(RETRY_PREFIX)!r} does not exist")
+        if name.startswith(RETRY_PREFIX):
+            self._check_group_of(name)
         self._store.check_writable()
         return topic, message
 
@@ -114,15 +119,22 @@ class SendService:
         check_topic(name)
         if name in CLOSED_TOPICS:
             raise Refused(Reason.NO_PERMISSION, f"topic {name!r} is the system's own; no client may send to it")
+        if name.startswith(RETRY_PREFIX):
+            self._check_group_of(name)  # before the topic is made for nothing
         return self._topics.for_send(name, template, queues)
+
+    def _check_group_of(self, retry_topic: str) -> None:
+        group = retry_topic.removeprefix(RETRY_PREFIX)
+        if self._groups.find(group) is None:
+            raise Refused(Reason.GROUP_NOT_EXIST, f"consumer group {group!r} does not exist")
 
     def _accept(self, topic: Topic, message: NewMessage) -> Accepted:
         """The message as it is stored: the properties that the broker adds are in it. Raises Refused."""
         text = message.properties
         if text and not text.endswith(PAIR_END):
             text += PAIR_END
-        if names.TRAN_MSG in text or "DELAY" in text or "TIMER_" in text:
-            _refuse_what_is_not_served(text)
+        if message.sys_flag & _UNDECIDED or names.TRAN_MSG in text or "DELAY" in text or "TIMER_" in text:
+            _refuse_what_is_not_served(text, message.sys_flag)
         if names.POP_CK in text:
             text = remove_property(text, names.POP_CK)
         unique_id = find_property(text, names.UNIQ_KEY)
@@ -138,7 +150,7 @@ class SendService:
                     f"properties of {size} bytes, the broker's own included; the limit is {PROPERTIES_BYTES_MAX}",
                 )
         tag = find_property(text, names.TAGS)
-        return Accepted(topic, message._replace(properties=text), tag_hash(tag) if tag else 0, unique_id)
+        return Accepted(topic, _with_properties(message, text), tag_hash(tag) if tag else 0, unique_id)
 
     def _with_ours(self, text: str) -> str:
         if names.CLUSTER in text or names.MSG_REGION in text or names.TRACE_ON in text:
@@ -147,8 +159,14 @@ class SendService:
         return text + self._added_text
 
 
-def _refuse_what_is_not_served(text: str) -> None:
-    if (find_property(text, names.TRAN_MSG) or "").lower() == "true":
+def _with_properties(message: NewMessage, text: str) -> NewMessage:
+    """What `_replace` does, at a third of its cost: this is done for every message."""
+    topic, queue_id, body, _, flag, sys_flag, born_at_ms, born_host, reconsume_times = message
+    return NewMessage(topic, queue_id, body, text, flag, sys_flag, born_at_ms, born_host, reconsume_times)
+
+
+def _refuse_what_is_not_served(text: str, sys_flag: int) -> None:
+    if sys_flag & _UNDECIDED or (find_property(text, names.TRAN_MSG) or "").lower() == "true":
         raise Refused(Reason.MESSAGE_ILLEGAL, "transactional messages are not served by this version of Posthouse")
     for name in _TIMED:
         value = find_property(text, name)

@@ -7,8 +7,6 @@ and `on_change` tells who registers it with the NameServers, after the change is
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-
 from posthouse.broker.config import BrokerConfig
 from posthouse.host.clock import Clock
 from posthouse.model.limits import QUEUES_PER_TOPIC_MAX, TOPICS_MAX
@@ -27,6 +25,15 @@ from posthouse.store.state_record import Kind
 from posthouse.store.topic_table import Topic, TopicTable
 
 _TEMPLATE_PERM = Perm.READ_WRITE | Perm.INHERIT
+_PERM_MAX = Perm.READ_WRITE | Perm.INHERIT | Perm.PRIORITY
+_FILTER_TYPES = ("SINGLE_TAG", "MULTI_TAG")
+_ATTRIBUTES = {
+    "cleanup.policy": ("DELETE",),
+    "message.type": ("UNSPECIFIED", "NORMAL", "FIFO", "DELAY", "TRANSACTION", "MIXED"),
+    "queue.type": ("SimpleCQ",),
+    "reserve.time": ("-1",),
+}
+"""What a topic may be given, and the values that are served. Source: RocketMQ 5.3 TopicAttributes."""
 
 
 class Topics:
@@ -40,10 +47,11 @@ class Topics:
         self._hidden = frozenset(() if config.auto_create_topics else (AUTO_CREATE_TOPIC,))
         self.version = DataVersion(0, clock.now_ms(), 0)
         self.on_change: Callable[[], None] = lambda: None
+        self.on_deleted: Callable[[Topic], None] = lambda topic: None
         self.find = self._table.live.get
 
     def prepare(self) -> None:
-        """Makes the topics that every broker has, if they are not there yet."""
+        """Makes the topics that every broker has, as its configuration says."""
         wanted = [
             TopicConfig(self._config.cluster, 16, 16, _TEMPLATE_PERM),
             TopicConfig(self._config.name, 1, 1, _TEMPLATE_PERM),
@@ -54,7 +62,7 @@ class Topics:
         for config in wanted:
             topic = self._table.live.get(config.name)
             if topic is None or topic.config != config:
-                self._record(config)
+                self._write(config)
 
     def require(self, name: str) -> Topic:
         """Raises Refused(TOPIC_NOT_EXIST) saying what to do."""
@@ -73,8 +81,7 @@ class Topics:
 
     def names_of_system(self) -> list[str]:
         """Topics that are not the users' own."""
-        own = (self._config.cluster, self._config.name)
-        return [name for name in self._table.live if is_system_topic(name) or name in own]
+        return [name for name in self._table.live if self._is_of_system(name)]
 
     def for_send(self, name: str, template: str, queues: int) -> Topic:
         """The topic to send to: as it is, or made from `template` if the broker makes topics.
@@ -89,44 +96,47 @@ class Topics:
         if found is not None and found.config.perm & Perm.INHERIT and template not in self._hidden:
             count = max(1, min(queues, found.config.write_queues))
             perm = found.config.perm & ~Perm.INHERIT
-            return self._record(TopicConfig(name, count, count, perm, found.config.filter_type))
+            return self._make(TopicConfig(name, count, count, perm, found.config.filter_type))
         if name.startswith(RETRY_PREFIX):
-            return self._record(TopicConfig(name, 1, 1))
+            return self._make(TopicConfig(name, 1, 1))
         return self.require(name)
 
     def ensure(self, config: TopicConfig) -> Topic:
         """The topic of that name, made as `config` says if it does not exist. For topics of the broker's own making."""
-        return self.find(config.name) or self._record(config)
+        return self.find(config.name) or self._make(config)
 
     async def set(self, config: TopicConfig) -> None:
-        """Creates or changes a topic, as an admin asks. Raises Refused."""
+        """Creates or changes a topic, as an admin asks; what `config` does not say is no longer so. Raises Refused."""
         check_topic(config.name)
-        if is_system_topic(config.name):
+        if self._is_of_system(config.name):
             raise Refused(Reason.INVALID_PARAMETER, f"topic {config.name!r} is the system's own")
-        for what, count in (("read", config.read_queues), ("write", config.write_queues)):
-            if not 0 < count <= QUEUES_PER_TOPIC_MAX:
-                raise Refused(
-                    Reason.INVALID_PARAMETER, f"{count} {what} queues; 1 to {QUEUES_PER_TOPIC_MAX} are possible"
-                )
+        _check_config(config)
         topic = self.find(config.name)
-        if topic is not None and not config.attributes:
-            config = replace(config, attributes=topic.config.attributes)
-        if topic is None or topic.config != config:
+        if topic is None:
             self._check_room()
+        if topic is None or topic.config != config:
             await self._store.record_and_wait(Kind.TOPIC_SET, TopicTable.set_body(config))
             self._changed(None)
 
     async def delete(self, name: str) -> None:
         """Forgets a topic with its queues and all groups' offsets in it; an unknown one is no error. Raises Refused."""
-        if not name or is_system_topic(name) or name in self.names_of_system():
-            raise Refused(Reason.INVALID_PARAMETER, f"topic {name!r} cannot be deleted: it is the system's own")
-        if self.find(name) is not None:
+        if not name or self._is_of_system(name):
+            raise Refused(Reason.INVALID_PARAMETER, f"topic {name[:255]!r} cannot be deleted: it is the system's own")
+        topic = self.find(name)
+        if topic is not None:
             await self._store.record_and_wait(Kind.TOPIC_DELETED, TopicTable.deleted_body(name))
+            self.on_deleted(topic)
             self._changed(None)
 
-    def _record(self, config: TopicConfig) -> Topic:
+    def _is_of_system(self, name: str) -> bool:
+        return is_system_topic(name) or name in (self._config.cluster, self._config.name)
+
+    def _make(self, config: TopicConfig) -> Topic:
         self._check_room()
         self._store.check_writable()
+        return self._write(config)
+
+    def _write(self, config: TopicConfig) -> Topic:
         self._store.record(Kind.TOPIC_SET, TopicTable.set_body(config), self._changed)
         return self._table.live[config.name]
 
@@ -138,3 +148,23 @@ class Topics:
         if error is None:
             self.version = DataVersion(0, self._clock.now_ms(), self.version.counter + 1)
             self.on_change()
+
+
+def _check_config(config: TopicConfig) -> None:
+    """Raises Refused(INVALID_PARAMETER): nothing is kept, and told to NameServers, that was not understood."""
+    for what, count in (("read", config.read_queues), ("write", config.write_queues)):
+        if not 0 < count <= QUEUES_PER_TOPIC_MAX:
+            raise Refused(Reason.INVALID_PARAMETER, f"{count} {what} queues; 1 to {QUEUES_PER_TOPIC_MAX} are possible")
+    if not 0 <= config.perm <= _PERM_MAX:
+        raise Refused(Reason.INVALID_PARAMETER, f"perm {config.perm}; 0 to {_PERM_MAX}: 4 reads, 2 writes, 1 inherits")
+    if config.filter_type not in _FILTER_TYPES:
+        raise Refused(Reason.INVALID_PARAMETER, f"filter type {config.filter_type[:60]!r}; one of {_FILTER_TYPES}")
+    for name, value in config.attributes.items():
+        served = _ATTRIBUTES.get(name)
+        if served is None:
+            raise Refused(Reason.INVALID_PARAMETER, f"no attribute {name[:60]!r} is known; {', '.join(_ATTRIBUTES)} are")
+        if value not in served:
+            raise Refused(
+                Reason.INVALID_PARAMETER,
+                f"attribute {name}={value[:60]} is not served by this version of Posthouse; {', '.join(served)}",
+            )

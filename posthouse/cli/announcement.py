@@ -15,9 +15,9 @@ DURABILITY = "an acknowledgement means on disk (synced before the answer)"
 
 
 def announcement(
-    config: HouseConfig, nameserver: Address | None, broker: Address | None, loop_name: str, place: str | None = None
+    config: HouseConfig, nameserver: Address | None, broker: Address | None, loop_name: str, place: str
 ) -> str:
-    """Several lines without a line end. `place` is where the data is; default: what the configuration says."""
+    """Several lines without a line end. `place` is what a person calls the data folder."""
     rows: list[tuple[str, str]] = []
     if nameserver is not None:
         rows.append(("NameServer", str(nameserver)))
@@ -26,9 +26,8 @@ def announcement(
         rows.append(("broker", f"{broker} ({config.broker_name} in {config.cluster}{told})"))
         if config.nameservers:
             rows.append(("registers", "with " + ";".join(map(str, config.nameservers))))
-        rows.append(("data", place or config.data or "in memory only"))
         rows.append(("durability", DURABILITY if config.data is not None else "none: everything is in memory"))
-    rows.append(("loop", loop_name))
+    rows += [("data", place), ("loop", loop_name)]
     lines = [f"Posthouse {__version__}", *(f"  {name:<11} {value}" for name, value in rows)]
     if not is_loopback(config.host):
         where = "on all addresses of this machine" if is_every_address(config.host) else f"on {config.host}"

@@ -47,7 +47,8 @@ def choose_loop(wanted: str) -> tuple[LoopFactory, str]:
 
 async def _live(config: HouseConfig, loop_name: str) -> None:
     stop = stop_on_signals(asyncio.get_running_loop())
-    house = House(Host.real(config.data), config)
+    host = Host.real(config.data)
+    house = House(host, config)
     try:
         starting = asyncio.ensure_future(house.start())
         await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -58,7 +59,7 @@ async def _live(config: HouseConfig, loop_name: str) -> None:
             starting.result()
         except StartError as error:
             raise Failure(str(error)) from error
-        click.echo(announcement(config, house.nameserver_address, house.broker_address, loop_name))
+        click.echo(announcement(config, house.nameserver_address, house.broker_address, loop_name, host.disk.place))
         await asyncio.wait((stop, house.failed), return_when=asyncio.FIRST_COMPLETED)
         if house.failed.done() and not stop.done():
             cause = house.failed.exception()

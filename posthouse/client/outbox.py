@@ -141,11 +141,14 @@ def split_batch(parcels: Sequence[Parcel], bytes_max: int = MESSAGE_BYTES_MAX) -
     return chunks
 
 
-def pack_batch(parcels: Sequence[Parcel], message_id: str) -> Parcel:
-    """The batch as one message. Raises MessageTooLarge."""
-    properties = encode_properties({names.UNIQ_KEY: message_id, names.WAIT: "true"})
+def pack_batch(parcels: Sequence[Parcel]) -> Parcel:
+    """The batch as one message. Raises MessageTooLarge.
+
+    Its own properties hold no id: brokers of the 5.x line append them to those of each message, and the last wins.
+    """
+    properties = encode_properties({names.WAIT: "true"})
     try:
         body = encode_batch(BatchEntry(each.body, each.properties, each.flag) for each in parcels)
     except ValueError:
         raise MessageTooLarge(sum(len(each.body) for each in parcels), "the batch") from None
-    return Parcel(parcels[0].topic, message_id, body, properties, 0, 0)
+    return Parcel(parcels[0].topic, "", body, properties, 0, 0)

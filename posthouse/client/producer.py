@@ -201,9 +201,10 @@ class Producer:
         return self._begin(parcel, RequestCode.SEND_MESSAGE_V2, ext, parcel.message_id, pick, timeout_s)
 
     def _send_chunk(self, chunk: list[Parcel], pick: Pick | None, timeout_s: float) -> asyncio.Future[Any]:
-        now_ms = self._clock.now_ms()
-        batch = pack_batch(chunk, self._ids.next(now_ms))
-        ext = send_ext(self.group, batch, now_ms, template=self._template or AUTO_CREATE_TOPIC, batch=True)
+        batch = pack_batch(chunk)
+        ext = send_ext(
+            self.group, batch, self._clock.now_ms(), template=self._template or AUTO_CREATE_TOPIC, batch=True
+        )
         ids = [parcel.message_id for parcel in chunk]
         return self._begin(batch, RequestCode.SEND_BATCH_MESSAGE, ext, ids, pick, timeout_s)
 

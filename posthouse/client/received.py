@@ -21,13 +21,14 @@ from posthouse.model.offsets import QueueOffset
 from posthouse.model.properties import decode_properties
 
 _INNER_BASE = "INNER_BASE"
+_NO_QUEUE = MessageQueue("", "", 0)
 
 
 @dataclass(slots=True)
 class ReceivedMessage(StoredMessage):
     """`damage` says why the body could not be opened (then it is as stored), and is empty otherwise."""
 
-    queue: MessageQueue = MessageQueue("", "", 0)
+    queue: MessageQueue = _NO_QUEUE
     damage: str = ""
 
     @property

@@ -19,6 +19,7 @@ from posthouse.endpoint.remoting.server import RemotingServer
 from posthouse.host import Host
 from posthouse.host.disk import DiskBusy
 from posthouse.host.net import Address
+from posthouse.nameserver.kv import KvUnreadable
 from posthouse.nameserver.nameserver import NameServer
 from posthouse.store.message_store import LogMaker, StoreBroken
 
@@ -74,7 +75,7 @@ class House:
                 await self._start_nameserver(self.config.nameserver_port)
             if self.config.broker_port is not None:
                 await self._start_broker(self.config.broker_port)
-        except (StoreBroken, DiskBusy) as error:
+        except (StoreBroken, DiskBusy, KvUnreadable) as error:
             await self.close()
             raise StartError(str(error)) from error
         except OSError as error:
@@ -102,7 +103,7 @@ class House:
         self.broker.open()
 
     async def _start_nameserver(self, port: int) -> None:
-        self.nameserver = nameserver = NameServer(self._host)
+        self.nameserver = nameserver = NameServer(self._host, on_bug=self._fail)
         await nameserver.start()
         dispatcher = Dispatcher(
             {nameserver: NAMESERVER_ROUTES},

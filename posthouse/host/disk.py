@@ -77,8 +77,8 @@ class Disk(Protocol):
     def read_file(self, name: str) -> bytes:
         """The whole file; waits for the device: for start-up only. Raises FileNotFoundError, OSError."""
 
-    def remove(self, name: str) -> None:
-        """Removes the file if it is there. Raises OSError."""
+    def remove(self, name: str, sync: bool = False) -> None:
+        """Removes the file if it is there; without `sync` it may be back after a power cut. Raises OSError."""
 
     def usage(self) -> tuple[int, int]:
         """(bytes used, bytes in all) of the file system that holds the root."""

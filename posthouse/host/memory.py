@@ -72,30 +72,30 @@ class MemoryDisk:
         pass
 
     def list(self, folder: str) -> list[str]:
-        start = folder + "/"
+        start = _inside(folder) + "/"
         inside = (name.removeprefix(start) for name in self._files if name.startswith(start))
         return sorted(name for name in inside if "/" not in name)
 
     def open(self, name: str, create: bool = False) -> MemoryFile:
         if create:
-            if name in self._files:
+            if _inside(name) in self._files:
                 raise FileExistsError(name)
             self._files[name] = bytearray()
-        if name not in self._files:
+        if _inside(name) not in self._files:
             raise FileNotFoundError(name)
         return MemoryFile(name, self._files[name])
 
     def replace(self, name: str, data: bytes, done: OnCommit) -> None:
-        self._files[name] = bytearray(data)
+        self._files[_inside(name)] = bytearray(data)
         asyncio.get_running_loop().call_soon(done, None)
 
     def read_file(self, name: str) -> bytes:
-        if name not in self._files:
+        if _inside(name) not in self._files:
             raise FileNotFoundError(name)
         return bytes(self._files[name])
 
-    def remove(self, name: str) -> None:
-        self._files.pop(name, None)
+    def remove(self, name: str, sync: bool = False) -> None:
+        self._files.pop(_inside(name), None)
 
     def usage(self) -> tuple[int, int]:
         used = sum(map(len, self._files.values()))
@@ -103,3 +103,8 @@ class MemoryDisk:
 
     def close(self) -> None:
         self._locked = False
+
+
+def _inside(name: str) -> str:
+    assert not name.startswith("/") and ".." not in name.split("/"), f"{name!r} leaves the data folder"  # noqa: PT018
+    return name

@@ -23,9 +23,11 @@ class Address(NamedTuple):
     def parse(text: str) -> Address:
         """Raises ValueError, with the text, when it is not `host:port`."""
         host, colon, port = text.strip().rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
         if not colon or not host or not port.isascii() or not port.isdecimal() or int(port) > 65535:
             raise ValueError(f"{text!r} is not host:port")
-        return Address(host.removeprefix("[").removesuffix("]"), int(port))
+        return Address(host, int(port))
 
 
 class Listener(Protocol):

@@ -122,7 +122,7 @@ class RealFile:
         except BlockingIOError:
             return None
         except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
             self._disk.nowait = False  # this file system cannot say whether it would wait
             return os.pread(self._fd, size, offset)
@@ -160,7 +160,9 @@ class RealFile:
         os.fsync(self._fd)
 
     def close(self) -> None:
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1  # a late use fails with EBADF and never meets another file of that number
+        if fd >= 0:
+            os.close(fd)
 
 
 class RealDisk:
@@ -174,6 +176,7 @@ class RealDisk:
         self._work = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._readers: ThreadPoolExecutor | None = None
+        self._closed = False
 
     @property
     def place(self) -> str:
@@ -191,6 +194,9 @@ class RealDisk:
         return path
 
     def _give(self, work: Callable[[], None], done: OnCommit) -> None:
+        if self._closed:  # the folder may be another process's by now
+            asyncio.get_running_loop().call_soon(done, OSError(errno.EBADF, f"{self._root} was closed"))
+            return
         if self._writer is None:
             self._writer = threading.Thread(target=self._run_writer, name="posthouse-disk", daemon=True)
             self._writer.start()
@@ -204,23 +210,25 @@ class RealDisk:
                 work()
             except OSError as error:
                 failure = error
+            except Exception as error:  # our own mistake; a thread that ends in silence would be worse
+                failure = OSError(errno.EIO, f"the disk's thread: {error!r}")
             _call_back(loop, done, failure)
 
     def lock(self) -> None:
-        os.makedirs(self._root, exist_ok=True)
+        _make_folder(self._root)
         fd = os.open(self._path("lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
             os.close(fd)
+            if not isinstance(error, BlockingIOError):
+                raise
             raise DiskBusy(f"another process is using the data folder {self._root}") from None
         self._lock_fd = fd
+        self._closed = False
 
     def folder(self, name: str) -> None:
-        path = self._path(name)
-        if not os.path.isdir(path):
-            os.makedirs(path, exist_ok=True)
-            _sync_folder(os.path.dirname(path))
+        _make_folder(self._path(name))
 
     def list(self, folder: str) -> list[str]:
         try:
@@ -239,7 +247,8 @@ class RealDisk:
         return RealFile(self, name, fd)
 
     def replace(self, name: str, data: bytes, done: OnCommit) -> None:
-        self._give(lambda: self._replace(self._path(name), data), done)
+        path = self._path(name)
+        self._give(lambda: self._replace(path, data), done)
 
     def _replace(self, path: str, data: bytes) -> None:
         temporary = path + ".new"
@@ -254,17 +263,21 @@ class RealDisk:
         with open(self._path(name), "rb") as file:
             return file.read()
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, sync: bool = False) -> None:
+        path = self._path(name)
         try:
-            os.unlink(self._path(name))
+            os.unlink(path)
         except FileNotFoundError:
-            pass
+            return
+        if sync:
+            _sync_folder(os.path.dirname(path))
 
     def usage(self) -> tuple[int, int]:
         found = shutil.disk_usage(self._root)
         return found.used, found.total
 
     def close(self) -> None:
+        self._closed = True
         if self._writer is not None:
             self._work.put(None)
             self._writer.join()
@@ -282,6 +295,15 @@ def _call_back(loop: asyncio.AbstractEventLoop, done: Callable[..., None], outco
         loop.call_soon_threadsafe(done, outcome)
     except RuntimeError:
         pass  # the loop is closed: nobody is left to be told
+
+
+def _make_folder(path: str) -> None:
+    """Makes a folder and its parents; each is durable in the one above it."""
+    if not os.path.isdir(path):
+        above = os.path.dirname(path)
+        _make_folder(above)
+        os.makedirs(path, exist_ok=True)
+        _sync_folder(above)
 
 
 def _sync_folder(path: str) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 """Body of a message, and the whole of a batch. RocketMQ: maxMessageSize."""
 
+BATCH_MESSAGES_MAX = 65_536
+"""Messages of one batch: with all that the broker adds to each, they still fit into one commit of the log."""
+
 PROPERTIES_BYTES_MAX = 32_767
 """Encoded properties; the record has a signed 16 bit length for them."""
 
@@ -25,6 +28,9 @@ FRAME_BYTES_MAX = 16 * 1024 * 1024
 
 HEADER_BYTES_MAX = 256 * 1024
 """The header part of a frame: properties of 32 KiB, escaped as JSON, fit well. RocketMQ has no limit of its own."""
+
+REMARK_CHARS_MAX = 1024
+"""The text of a refusal; what it quotes of a request may be long. RocketMQ has no limit."""
 
 QUEUES_PER_TOPIC_MAX = 1024
 """Read or write queues of one topic. RocketMQ has none; its largest own topic (BenchmarkTest) has 1024."""
@@ -91,3 +97,13 @@ YOUNG_QUEUE_BYTES = 4 * 1024 * 1024 * 1024
 
 RocketMQ asks whether that message is in 40 % of the memory of the machine.
 """
+
+BROKERS_MAX = CONNECTIONS_MAX // 2
+"""Registrations held by one NameServer. Each broker keeps a connection, so brokers cannot take all of them."""
+
+BROKER_NAME_BYTES_MAX = RESERVED_TOPIC_CHARS_MAX
+"""Every text that a broker brings, as JSON. Not only the letters of topics: brokers register topics named after
+themselves, so after host names. With the limits on numbers, each answer here fits into a frame."""
+
+KV_BYTES_MAX = FRAME_BYTES_MAX - HEADER_BYTES_MAX
+"""The whole file of a NameServer's KV configuration, because a namespace is answered in one frame."""

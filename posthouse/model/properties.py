@@ -62,23 +62,29 @@ def decode_properties(text: str) -> dict[str, str]:
 
 
 def find_property(text: str, name: str) -> str | None:
-    """The value of one property in the encoded text, without decoding the rest. None if absent."""
+    """The value that `decode_properties` would give, without decoding the rest. None if absent."""
     wanted = name + NAME_END
+    needle = PAIR_END + wanted
     if text.startswith(wanted):
         start = len(wanted)
     else:
-        at = text.find(PAIR_END + wanted)
+        at = text.find(needle)
         if at < 0:
             return None
-        start = at + 1 + len(wanted)
-    end = text.find(PAIR_END, start)
-    return text[start:] if end < 0 else text[start:end]
+        start = at + len(needle)
+    found: str | None = None
+    while True:  # once, unless the name is there twice: the last one with a value wins
+        end = text.find(PAIR_END, start)
+        found = (text[start:] if end < 0 else text[start:end]) or found
+        at = text.find(needle, end) if end >= 0 else -1
+        if at < 0:
+            return found
+        start = at + len(needle)
 
 
 def remove_property(text: str, name: str) -> str:
-    """The encoded text without that property."""
-    while (value := find_property(text, name)) is not None:
-        pair = f"{name}{NAME_END}{value}"
-        at = 0 if text.startswith(pair) else text.index(PAIR_END + pair) + 1
-        text = text[:at] + text[at + len(pair) + 1 :]
-    return text
+    """The encoded text without that property, however often it is in there, and with a separator after every pair."""
+    wanted = name + NAME_END
+    if not text.startswith(wanted) and PAIR_END + wanted not in text:
+        return text
+    return "".join(pair + PAIR_END for pair in text.split(PAIR_END) if pair and not pair.startswith(wanted))

@@ -16,10 +16,6 @@ from posthouse.model.refusal import Reason, Refused
 class NameServerConfig:
     """The defaults are RocketMQ's own."""
 
-    listen_host: str = "0.0.0.0"  # noqa: S104  a NameServer is there for others
-    listen_port: int = 9876
-    """0 takes a free one."""
-
     kv_file: str = "nameserver/kvConfig.json"
     """Under the root of the host's disk. RocketMQ: kvConfigPath."""
 
@@ -69,7 +65,7 @@ class NameServerConfig:
     def properties(self) -> dict[str, str]:
         """All settings under RocketMQ's names."""
         found = {name: _text(getattr(self, field)) for name, field in PROPERTIES.items()}
-        return {**found, "listenPort": str(self.listen_port), "kvConfigPath": self.kv_file}
+        return {**found, "kvConfigPath": self.kv_file}
 
 
 PROPERTIES: Mapping[str, str] = {

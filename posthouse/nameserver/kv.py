@@ -19,16 +19,13 @@ from types import MappingProxyType
 import msgspec
 
 from posthouse.host.disk import Disk
-from posthouse.model.limits import FRAME_BYTES_MAX, HEADER_BYTES_MAX, KV_ENTRIES_MAX
+from posthouse.model.limits import KV_BYTES_MAX, KV_ENTRIES_MAX
 from posthouse.model.refusal import Reason, Refused
 
 log = logging.getLogger(__name__)
 
 ORDER_TOPIC_CONFIG = "ORDER_TOPIC_CONFIG"
 """Namespace: topic -> `broker:queues;broker:queues`, for topics whose order is kept over all brokers."""
-
-KV_BYTES_MAX = FRAME_BYTES_MAX - HEADER_BYTES_MAX
-"""The whole file, because a namespace is answered in one frame."""
 
 DISK_SECONDS_MAX = 10.0
 """How long a change waits for its file."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from posthouse.host import Host
@@ -24,10 +24,19 @@ log = logging.getLogger(__name__)
 
 
 class NameServer:
-    """`start` before it is asked anything, `close` at the end. The caller holds the lock of the host's disk."""
+    """`start` before it is asked anything, `close` at the end. The caller holds the lock of the host's disk.
 
-    def __init__(self, host: Host, config: NameServerConfig | None = None) -> None:
+    `on_bug` hears of a mistake of ours in the task, after which nobody expires any more.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        config: NameServerConfig | None = None,
+        on_bug: Callable[[BaseException], None] | None = None,
+    ) -> None:
         config = config or NameServerConfig()
+        self._on_bug = on_bug
         self.kv = KvConfig(host.disk, config.kv_file)
         self.routes = Routes(_loop_time, config)
         self._started_at_s = 0.0
@@ -43,6 +52,7 @@ class NameServer:
         self.kv.load()
         self._started_at_s = _loop_time()
         self._expiry = asyncio.create_task(self._run_expiry(), name="nameserver expiry")
+        self._expiry.add_done_callback(self._expiry_ended)
 
     async def close(self) -> None:
         """Ends the task and waits for KV changes under way. Twice is fine."""
@@ -79,6 +89,13 @@ class NameServer:
             await asyncio.sleep(self.config.scan_interval_ms / 1000)
             for connection in self.routes.expire():
                 connection.close("its broker was silent for too long")
+
+    def _expiry_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("the expiry of brokers has ended", exc_info=error)
+            if self._on_bug is not None:
+                self._on_bug(error)
 
 
 def _loop_time() -> float:

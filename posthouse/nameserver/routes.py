@@ -26,7 +26,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from posthouse.model.limits import BROKER_EXPIRY_MS, CONNECTIONS_MAX, RESERVED_TOPIC_CHARS_MAX, TOPICS_MAX
+from posthouse.model.limits import BROKER_EXPIRY_MS, BROKER_NAME_BYTES_MAX, BROKERS_MAX, TOPICS_MAX
 from posthouse.model.refusal import Reason, Refused
 from posthouse.model.registration import Registration
 from posthouse.model.route import (
@@ -43,13 +43,6 @@ from posthouse.nameserver.addresses import BrokerAddress, Origin
 from posthouse.nameserver.config import NameServerConfig
 
 log = logging.getLogger(__name__)
-
-BROKERS_MAX = CONNECTIONS_MAX // 2
-"""Registrations held. Each broker keeps a connection, so brokers cannot take all of them."""
-
-NAME_BYTES_MAX = RESERVED_TOPIC_CHARS_MAX
-"""Every text that a broker brings, as JSON. Not only the letters of topics: brokers register topics named after
-themselves, so after host names. With the limits on numbers, each answer here fits into a frame."""
 
 _UNIT = 1  # bits of a topic's sys flag
 _UNIT_SUB = 2
@@ -455,9 +448,10 @@ def _is_near(data: BrokerData, zone: str) -> bool:
 
 def _check_size(what: str, text: str) -> None:
     size = len(msgspec.json.encode(text)) - 2
-    if size > NAME_BYTES_MAX:
+    if size > BROKER_NAME_BYTES_MAX:
         raise Refused(
-            Reason.INVALID_PARAMETER, f"the {what} {text[:60]!r} takes {size} bytes; the limit is {NAME_BYTES_MAX}"
+            Reason.INVALID_PARAMETER,
+            f"the {what} {text[:60]!r} takes {size} bytes; the limit is {BROKER_NAME_BYTES_MAX}",
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import struct
+from collections.abc import Callable
 from typing import NamedTuple
 
 from posthouse.host.disk import File
@@ -35,6 +36,16 @@ class Stretch(NamedTuple):
     entries: int
     file: File
     position: int
+
+
+class _Place(NamedTuple):
+    file: File
+    position: int
+    size: int
+
+
+def _entries(data: bytes | bytearray | None) -> list[Entry] | None:
+    return None if data is None else [Entry(LogOffset(a), b, c) for a, b, c in _ENTRY.iter_unpack(data)]
 
 
 class ConsumeQueue:
@@ -66,32 +77,47 @@ class ConsumeQueue:
     def read(self, queue_offset: QueueOffset, count: int) -> list[Entry] | None:
         """Up to `count` entries from `queue_offset` on, at least one if there is one.
 
-        None when the device must be waited for: see `read_wait`.
+        None when the device must be waited for: see `read_later`. Raises OSError.
         """
-        return self._read(queue_offset, count, wait=False)
-
-    def read_wait(self, queue_offset: QueueOffset, count: int) -> list[Entry]:
-        """The same, waiting here."""
-        found = self._read(queue_offset, count, wait=True)
-        assert found is not None
-        return found
-
-    def _read(self, queue_offset: QueueOffset, count: int, wait: bool) -> list[Entry] | None:
+        if queue_offset < self._tail_first:
+            place = self._place(queue_offset, count)
+            return [] if place is None else _entries(place.file.read(place.position, place.size))
         if not self.min_offset <= queue_offset < self.max_offset:
             return []
-        if queue_offset >= self._tail_first:
-            at = (queue_offset - self._tail_first) * ENTRY_BYTES
-            data: bytes | bytearray | None = self._tail[at : at + count * ENTRY_BYTES]
-        else:
-            stretch = self._stretches[bisect.bisect_right(self._firsts, queue_offset) - 1]
-            skip = queue_offset - stretch.first
-            assert 0 <= skip < stretch.entries, "a hole between the runs of a queue"
-            size = min(count, stretch.entries - skip) * ENTRY_BYTES
-            at = stretch.position + skip * ENTRY_BYTES
-            data = stretch.file.read_wait(at, size) if wait else stretch.file.read(at, size)
-        if data is None:
+        at = (queue_offset - self._tail_first) * ENTRY_BYTES
+        return _entries(self._tail[at : at + count * ENTRY_BYTES])
+
+    def read_later(self, queue_offset: QueueOffset, count: int, done: Callable[[list[Entry] | OSError], None]) -> None:
+        """The same for entries that `read` could not give at once; `done` on the loop."""
+
+        def arrived(data: bytes | OSError) -> None:
+            found = data if isinstance(data, OSError) else _entries(data)
+            assert found is not None
+            done(found)
+
+        place = self._place(queue_offset, count)
+        assert place is not None, "only entries in a file may have to be waited for"
+        place.file.read_later(place.position, place.size, arrived)
+
+    def read_wait(self, queue_offset: QueueOffset, count: int) -> list[Entry]:
+        """The same, waiting here: for start-up and tools. Raises OSError."""
+        found = self.read(queue_offset, count)
+        if found is None:
+            place = self._place(queue_offset, count)
+            assert place is not None
+            found = _entries(place.file.read_wait(place.position, place.size))
+            assert found is not None
+        return found
+
+    def _place(self, queue_offset: QueueOffset, count: int) -> _Place | None:
+        """Where in which run file the entries are; None if there are none from `queue_offset` on in one."""
+        if not self.min_offset <= queue_offset < self._tail_first:
             return None
-        return [Entry(LogOffset(a), b, c) for a, b, c in _ENTRY.iter_unpack(data)]
+        stretch = self._stretches[bisect.bisect_right(self._firsts, queue_offset) - 1]
+        skip = queue_offset - stretch.first
+        assert 0 <= skip < stretch.entries, "a hole between the runs of a queue"
+        size = min(count, stretch.entries - skip) * ENTRY_BYTES
+        return _Place(stretch.file, stretch.position + skip * ENTRY_BYTES, size)
 
     # Checkpoints
 
@@ -100,8 +126,12 @@ class ConsumeQueue:
         return self._tail_first, bytes(self._tail)
 
     def add_stretch(self, stretch: Stretch) -> None:
-        """The entries of `stretch` are in a file now; the tail lets go of them."""
+        """The entries of `stretch` are in a file now; the tail and the stretches that it contains let go of them."""
         held = QueueOffset(stretch.first + stretch.entries)
+        while self._firsts and self._firsts[-1] >= stretch.first:
+            del self._firsts[-1], self._stretches[-1]
+        before = self._stretches[-1] if self._stretches else None
+        assert before is None or before.first + before.entries == stretch.first, "a hole between the runs of a queue"
         self._stretches.append(stretch)
         self._firsts.append(stretch.first)
         if held > self._tail_first:

@@ -22,20 +22,21 @@ from posthouse.codec.record import HEAD_BYTES_MAX, encode_record, peek_stored_at
 from posthouse.host import Host
 from posthouse.host.clock import EpochMs
 from posthouse.host.disk import DiskBusy
-from posthouse.model.limits import PULL_SCAN_MAX, UNSYNCED_BYTES_MAX
+from posthouse.model.limits import PULL_BYTES_MAX, PULL_SCAN_MAX, UNSYNCED_BYTES_MAX
 from posthouse.model.message import Endpoint, NewMessage
 from posthouse.model.offsets import LogOffset, QueueOffset
 from posthouse.model.refusal import Reason, Refused
-from posthouse.store import run as runs
-from posthouse.store import snapshot as snapshots
-from posthouse.store.consume_queue import ConsumeQueue, Entry
+from posthouse.store.checkpoint import Checkpoints, Tail, committed
+from posthouse.store.consume_queue import ConsumeQueue, Entry, Stretch
 from posthouse.store.group_offsets import GroupOffsets
 from posthouse.store.group_table import GroupTable
 from posthouse.store.log.engine import Log, LogConfig, LogDamaged, LogFailed, LogListener, Recovered, stamp
 from posthouse.store.log.local import LocalLog
 from posthouse.store.run import QueueKey
+from posthouse.store.snapshot import Snapshot
 from posthouse.store.state_record import (
     Kind,
+    UnknownRecord,
     decode_state_record,
     encode_state_body,
     encode_state_record,
@@ -152,9 +153,9 @@ class MessageStore:
         self._failure: LogFailed | None = None
         self._closing = False
         self._draining = False
-        self._runs: list[str] = []
+        self._checkpoints = Checkpoints(host.disk)
         self._checkpoint_at = LogOffset(0)
-        self._checkpointing: asyncio.Future[None] | None = None
+        self._checkpointing: asyncio.Task[None] | None = None
         self._offsets_timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Future[None] | None = None
         self.recovered: Recovered | None = None
@@ -164,20 +165,19 @@ class MessageStore:
     def open(self) -> Recovered:
         """Takes the folder, loads the newest snapshot, replays the log after it. Waits for the disk.
 
-        Raises StoreBroken.
+        Raises StoreBroken; `close` then lets the folder go.
         """
         try:
             self._disk.lock()
-            for folder in (runs.FOLDER, snapshots.FOLDER):
-                self._disk.folder(folder)
-            snapshot = self._load_snapshot()
+            snapshot = self._checkpoints.load()
+            self._restore(snapshot)
             self.recovered = self.log.recover(snapshot.position, self._replay)
-        except (DiskBusy, LogDamaged) as error:
+            self._earliest_stored_at_ms = self._find_earliest()
+        except (DiskBusy, LogDamaged, UnknownRecord) as error:
             raise StoreBroken(str(error)) from error
         except OSError as error:
             raise StoreBroken(f"cannot use {self._disk.place}: {error.strerror or error}") from error
         self._checkpoint_at = snapshot.position.offset
-        self._earliest_stored_at_ms = self._find_earliest()
         return self.recovered
 
     def _find_earliest(self) -> EpochMs | None:
@@ -194,23 +194,13 @@ class MessageStore:
         """Begins the periodic work; needs the running loop."""
         self._offsets_timer = asyncio.get_running_loop().call_later(OFFSETS_PERIOD_S, self._write_offsets)
 
-    def _load_snapshot(self) -> snapshots.Snapshot:
-        for snapshot in snapshots.valid_snapshots(self._disk):
-            opened = [runs.open_run(self._disk, name) for name in snapshot.runs if name in self._disk.list(runs.FOLDER)]
-            if len(opened) != len(snapshot.runs) or None in opened:
-                log.warning("snapshot at log offset %d names a run that is not valid; it is not used", snapshot.offset)
-                continue
-            self._restore(snapshot, [run for run in opened if run is not None])
-            return snapshot
-        raise AssertionError("the empty snapshot is always valid")
-
-    def _restore(self, snapshot: snapshots.Snapshot, opened: list[runs.Run]) -> None:
+    def _restore(self, snapshot: Snapshot) -> None:
+        self._stored_at_ms = EpochMs(snapshot.stored_at_ms)
         self.topics.restore(msgspec.json.decode(snapshot.topics))
         self.groups.restore(msgspec.json.decode(snapshot.groups))
         self.offsets.restore(msgspec.json.decode(snapshot.offsets))
-        self._runs = list(snapshot.runs)
-        stretches: dict[QueueKey, list[Any]] = {}
-        for run in opened:
+        stretches: dict[QueueKey, list[Stretch]] = {}
+        for run in self._checkpoints.runs:
             for key, stretch in run.stretches.items():
                 stretches.setdefault(key, []).append(stretch)
         for topic_id, queue_id, next_offset in snapshot.queues:
@@ -255,14 +245,18 @@ class MessageStore:
             self._append_offsets()
             await self._settled()
             await self.checkpoint()
+        if self._checkpointing is not None:  # begun before the log failed
+            await asyncio.shield(self._checkpointing)
         await self.log.close()
+        self._checkpoints.close()
         self._disk.close()
 
     async def _settled(self) -> None:
         """Waits until all that was appended is committed or has failed."""
         if self.log.waiting_bytes and self._failure is None:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
+            if self._idle is None or self._idle.done():
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
 
     @property
     def failure(self) -> LogFailed | None:
@@ -298,8 +292,9 @@ class MessageStore:
     ) -> Put:
         """Appends one message; `done` follows when it is committed. The caller has checked `check_writable`.
 
-        `message.queue_id` is a queue of `topic`. Raises LogFailed.
+        `message.queue_id` is a queue of `topic`, which is live. Raises LogFailed.
         """
+        assert self.topics.live.get(message.topic) is topic, "a message for a topic that is gone would poison the log"
         name, properties = message.topic.encode(), message.properties.encode()
         size = record_size(len(message.body), len(name), len(properties), message.born_host, store_host)
         at = self.log.room_for(size)
@@ -316,6 +311,7 @@ class MessageStore:
         encoded: list[tuple[NewMessage, int, bytes, bytes]] = []
         total = 0
         for message, tag_hash in messages:
+            assert self.topics.live.get(message.topic) is topic, "see put"
             name, properties = message.topic.encode(), message.properties.encode()
             total += record_size(len(message.body), len(name), len(properties), message.born_host, store_host)
             encoded.append((message, tag_hash, name, properties))
@@ -410,6 +406,21 @@ class MessageStore:
 
     def on_commit(self, receipts: list[object]) -> None:
         """The log's word that these are committed; see the module's text for the order."""
+        if self._failure is not None:
+            return
+        try:
+            self._make_visible(receipts)
+        except Exception as error:  # our own mistake: the folds may be half applied, so nothing may follow
+            log.critical("what was committed cannot be applied; the broker stops", exc_info=error)
+            self._failure = LogFailed(f"what was committed cannot be applied: {error!r}")
+            self._on_broken(self._failure)
+        else:
+            if self.log.committed_offset - self._checkpoint_at >= self._checkpoint_bytes and not self._closing:
+                self._begin_checkpoint()
+        if self._failure is not None or not self.log.waiting_bytes:
+            self._tell_idle()
+
+    def _make_visible(self, receipts: list[object]) -> None:
         puts: list[Put] = []
         changes: list[_Change] = []
         for receipt in receipts:
@@ -427,10 +438,6 @@ class MessageStore:
                 put.done(put, None)
         for change in changes:
             change.done(None)
-        if self.log.committed_offset - self._checkpoint_at >= self._checkpoint_bytes and not self._closing:
-            self._begin_checkpoint()
-        if self._idle is not None and not self.log.waiting_bytes:
-            self._tell_idle()
 
     def _tell_idle(self) -> None:
         if self._idle is not None and not self._idle.done():
@@ -438,7 +445,7 @@ class MessageStore:
 
     def on_failure(self, error: LogFailed, receipts: list[object]) -> None:
         """Nothing more will be acknowledged; who waits is told so."""
-        self._failure = error
+        told, self._failure = self._failure is not None, error
         log.critical("%s; no more writes are taken and the broker stops", error)
         for receipt in receipts:
             if isinstance(receipt, Put):
@@ -446,7 +453,8 @@ class MessageStore:
                     receipt.done(receipt, error)
             elif isinstance(receipt, _Change):
                 receipt.done(error)
-        self._on_broken(error)
+        if not told:
+            self._on_broken(error)
         self._tell_idle()
 
     # Checkpoints
@@ -456,53 +464,33 @@ class MessageStore:
         if self._checkpointing is not None or self._failure is not None:
             return
         position = self.log.committed_position
-        start, self._checkpoint_at = self._checkpoint_at, position.offset
-        self._checkpointing = asyncio.get_running_loop().create_future()
-        queues = [
-            (QueueKey(topic.id, queue.queue_id), queue)
+        self._checkpoint_at = position.offset
+        tails = [
+            Tail(QueueKey(topic.id, queue.queue_id), queue, *queue.tail())
             for topic in self.topics.all()
             for queue in topic.queues.values()
             if queue.max_offset > 0
         ]
-        snapshot = snapshots.Snapshot(
+        snapshot = Snapshot(
             offset=position.offset,
             checksum=position.checksum,
-            queues=[(key.topic_id, key.queue_id, queue.max_offset) for key, queue in queues],
+            epoch=position.epoch,
+            stored_at_ms=self._stored_at_ms,
+            queues=[(tail.key.topic_id, tail.key.queue_id, tail.queue.max_offset) for tail in tails],
             topics=msgspec.Raw(msgspec.json.encode(self.topics.snapshot())),
             groups=msgspec.Raw(msgspec.json.encode(self.groups.snapshot())),
             offsets=msgspec.Raw(msgspec.json.encode(self.offsets.snapshot())),
         )
-        name = runs.run_name(start, position.offset)
-        data = runs.encode_run(start, position.offset, ((key, *queue.tail()) for key, queue in queues))
-        self._disk.replace(name, data, lambda error: self._run_written(name, snapshot, queues, error))
+        self._checkpointing = asyncio.get_running_loop().create_task(self._write_checkpoint(snapshot, tails))
 
-    def _run_written(
-        self,
-        name: str,
-        snapshot: snapshots.Snapshot,
-        queues: list[tuple[QueueKey, ConsumeQueue]],
-        error: OSError | None,
-    ) -> None:
-        short = name.removeprefix(runs.FOLDER + "/")
-        run = None if error is not None else runs.open_run(self._disk, short)
-        if run is None:
-            self._checkpoint_ended(error)
-            return
-        for key, queue in queues:
-            if key in run.stretches:
-                queue.add_stretch(run.stretches[key])
-        self._runs.append(short)
-        snapshot.runs = list(self._runs)
-        snapshots.write(self._disk, snapshot, self._checkpoint_ended)
-
-    def _checkpoint_ended(self, error: OSError | None) -> None:
-        waiting, self._checkpointing = self._checkpointing, None
-        if error is not None:
+    async def _write_checkpoint(self, snapshot: Snapshot, tails: list[Tail]) -> None:
+        try:
+            await committed(self.log.sync)
+            await self._checkpoints.write(snapshot, tails)
+        except OSError as error:
             log.error("a checkpoint in %s failed: %s; the next start replays more", self._disk.place, error)
-        else:
-            snapshots.remove_old(self._disk)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
+        finally:
+            self._checkpointing = None
 
     async def checkpoint(self) -> None:
         """Writes everything committed into a run and a snapshot, unless that is so already."""
@@ -531,15 +519,7 @@ class MessageStore:
         entries = queue.read(queue_offset, count_max if wants is None else PULL_SCAN_MAX)
         if entries is None:
             return None
-        chosen: list[Entry] = []
-        total, scanned = 0, 0
-        for entry in entries:
-            if wants is None or wants(entry.tag_hash):
-                if chosen and (total + entry.size > bytes_max or len(chosen) >= count_max):
-                    break
-                chosen.append(entry)
-                total += entry.size
-            scanned += 1
+        chosen, total, scanned = _choose(entries, count_max, bytes_max, wants)
         buffers = self._slices(chosen, total)
         if buffers is None:
             return None
@@ -549,15 +529,15 @@ class MessageStore:
         """Records as views: one read if they lie close together in one segment, else one each."""
         if not entries:
             return []
-        first, last = entries[0], entries[-1]
-        span = last.log_offset + last.size - first.log_offset
-        if span <= SPAN_BYTES_MAX and span <= 8 * total and self.log.same_segment(first.log_offset, last.log_offset):
-            data = self.log.read(first.log_offset, span)
+        span = self._span(entries, total)
+        if span:
+            start = entries[0].log_offset
+            data = self.log.read(start, span)
             if data is None:
                 return None
             if span == total:
                 return [data]
-            view, start = memoryview(data), first.log_offset
+            view = memoryview(data)
             return [view[e.log_offset - start : e.log_offset - start + e.size] for e in entries]
         slices: list[bytes | memoryview] = []
         for entry in entries:
@@ -567,15 +547,46 @@ class MessageStore:
             slices.append(data)
         return slices
 
-    async def warm(self, queue: ConsumeQueue, queue_offset: QueueOffset, count: int) -> None:
-        """Waits until the device has given what a `get` from `queue_offset` would read. Raises Refused(FAILED)."""
-        for entry in queue.read_wait(queue_offset, count):
-            if self.log.read(entry.log_offset, entry.size) is None:
+    def _span(self, entries: list[Entry], total: int) -> int:
+        """Bytes of the one read that takes all these records, 0 if each needs its own."""
+        first, last = entries[0], entries[-1]
+        span = last.log_offset + last.size - first.log_offset
+        near = span <= SPAN_BYTES_MAX and span <= 8 * total
+        return span if near and self.log.same_segment(first.log_offset, last.log_offset) else 0
+
+    async def warm(
+        self,
+        queue: ConsumeQueue,
+        queue_offset: QueueOffset,
+        count_max: int,
+        bytes_max: int = PULL_BYTES_MAX,
+        wants: Callable[[int], bool] | None = None,
+    ) -> None:
+        """Waits until the device has given what a `get` of the same would read. Raises Refused(FAILED)."""
+        entries = await self._entries(queue, queue_offset, count_max if wants is None else PULL_SCAN_MAX)
+        chosen, total, _ = _choose(entries, count_max, bytes_max, wants)
+        span = self._span(chosen, total) if chosen else 0
+        if span:
+            await self.read_record(chosen[0].log_offset, span)
+        else:
+            for entry in chosen:
                 await self.read_record(entry.log_offset, entry.size)
+
+    async def _entries(self, queue: ConsumeQueue, queue_offset: QueueOffset, count: int) -> list[Entry]:
+        """Entries of a queue, waiting for the device if need be. Raises Refused(FAILED)."""
+        found = queue.read(queue_offset, count)
+        if found is not None:
+            return found
+        waiting: asyncio.Future[list[Entry] | OSError] = asyncio.get_running_loop().create_future()
+        queue.read_later(queue_offset, count, lambda found: None if waiting.done() else waiting.set_result(found))
+        outcome = await waiting
+        if isinstance(outcome, OSError):
+            raise Refused(Reason.FAILED, f"reading a queue at {queue_offset} failed: {outcome}")
+        return outcome
 
     async def stored_at_ms(self, queue: ConsumeQueue, queue_offset: QueueOffset) -> EpochMs | None:
         """When the message at `queue_offset` was stored; None if there is none."""
-        entries = queue.read_wait(queue_offset, 1)
+        entries = await self._entries(queue, queue_offset, 1)
         if not entries:
             return None
         entry = entries[0]
@@ -609,6 +620,22 @@ class MessageStore:
             else:
                 high = middle
         return QueueOffset(max(queue.min_offset, low - 1)) if upper else low
+
+
+def _choose(
+    entries: list[Entry], count_max: int, bytes_max: int, wants: Callable[[int], bool] | None
+) -> tuple[list[Entry], int, int]:
+    """The entries to give, their bytes in all, and how many were looked at."""
+    chosen: list[Entry] = []
+    total, scanned = 0, 0
+    for entry in entries:
+        if wants is None or wants(entry.tag_hash):
+            if chosen and (total + entry.size > bytes_max or len(chosen) >= count_max):
+                break
+            chosen.append(entry)
+            total += entry.size
+        scanned += 1
+    return chosen, total, scanned
 
 
 def _ignore(error: LogFailed | None) -> None:

@@ -9,11 +9,12 @@
     entries     20 bytes each (see consume_queue)
 
 A start reads the directory only. A run is believed if its name, its size and the directory's checksum hold;
-otherwise its stretch of the log is replayed instead.
+otherwise its stretch of the log is replayed instead. The checksum of the entries is looked at when a run is merged.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from posthouse.model.offsets import LogOffset, QueueOffset
 from posthouse.store.consume_queue import ENTRY_BYTES, Stretch
 
 FOLDER = "queues"
+_NAME = re.compile(r"[0-9]{20}-[0-9]{20}\.run(\.new)?")
 _MAGIC = b"PHRUN001"
 _HEAD = struct.Struct(">8sQQIII")
 
@@ -36,15 +38,27 @@ class QueueKey(NamedTuple):
 
 
 class Run(NamedTuple):
-    """An open run file and what it holds of each queue."""
+    """An open run file and what it holds of each queue. Its entries are at the end, `entry_bytes` of them."""
 
     start: LogOffset
     end: LogOffset
+    file: File
+    entry_bytes: int
+    checksum: int
     stretches: dict[QueueKey, Stretch]
+
+    @property
+    def short_name(self) -> str:
+        return self.file.name.removeprefix(f"{FOLDER}/")
 
 
 def run_name(start: LogOffset, end: LogOffset) -> str:
     return f"{FOLDER}/{start:020d}-{end:020d}.run"
+
+
+def run_files(disk: Disk) -> list[str]:
+    """The names of the runs in the folder, and of what interrupted writes of runs left."""
+    return [name for name in disk.list(FOLDER) if _NAME.fullmatch(name)]
 
 
 def encode_run(start: LogOffset, end: LogOffset, tails: Iterable[tuple[QueueKey, QueueOffset, bytes]]) -> bytes:
@@ -61,8 +75,11 @@ def encode_run(start: LogOffset, end: LogOffset, tails: Iterable[tuple[QueueKey,
 
 
 def open_run(disk: Disk, name: str) -> Run | None:
-    """The run, or None if it is not to be believed. Reads the directory only."""
-    file = disk.open(f"{FOLDER}/{name}")
+    """The run, or None if it is not to be believed or not there. Reads the directory only. Raises OSError."""
+    try:
+        file = disk.open(f"{FOLDER}/{name}")
+    except FileNotFoundError:
+        return None
     run = _read_directory(file)
     if run is None or run_name(run.start, run.end) != file.name:
         file.close()
@@ -74,18 +91,30 @@ def _read_directory(file: File) -> Run | None:
     head = file.read_wait(0, _HEAD.size)
     if len(head) < _HEAD.size:
         return None
-    magic, start, end, names_bytes, names_crc, _ = _HEAD.unpack(head)
+    magic, start, end, names_bytes, names_crc, entries_crc = _HEAD.unpack(head)
     if magic != _MAGIC:
         return None
     names = file.read_wait(_HEAD.size, names_bytes)
     if zlib.crc32(names) != names_crc:
         return None
     directory = msgspec.json.decode(names, type=list[tuple[int, int, int, int]])
-    position = _HEAD.size + names_bytes
+    begin = position = _HEAD.size + names_bytes
     stretches: dict[QueueKey, Stretch] = {}
     for topic_id, queue_id, first, count in directory:
         stretches[QueueKey(topic_id, queue_id)] = Stretch(QueueOffset(first), count, file, position)
         position += count * ENTRY_BYTES
     if file.size_bytes() != position:
         return None
-    return Run(LogOffset(start), LogOffset(end), stretches)
+    return Run(LogOffset(start), LogOffset(end), file, position - begin, entries_crc, stretches)
+
+
+def run_entries(run: Run, data: bytes) -> dict[QueueKey, bytes] | None:
+    """The entries of each queue out of the run's `entry_bytes`, or None if they are not as they were written."""
+    if len(data) != run.entry_bytes or zlib.crc32(data) != run.checksum:
+        return None
+    found: dict[QueueKey, bytes] = {}
+    at = 0
+    for key, stretch in run.stretches.items():
+        found[key] = data[at : at + stretch.entries * ENTRY_BYTES]
+        at += stretch.entries * ENTRY_BYTES
+    return found

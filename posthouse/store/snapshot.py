@@ -7,6 +7,7 @@ whole or not at all, and only after the runs that it names are on disk. The newe
 from __future__ import annotations
 
 import logging
+import re
 import zlib
 from collections.abc import Iterator
 
@@ -20,15 +21,18 @@ log = logging.getLogger(__name__)
 
 FOLDER = "snapshots"
 _SUFFIX = ".json"
+_NAME = re.compile(r"[0-9]{20}\.json")
 FORMAT = 1
 
 
 class Snapshot(msgspec.Struct, kw_only=True):
-    """`offset` and `checksum` are the Position up to which everything is contained."""
+    """`offset`, `checksum` and `epoch` are the Position up to which everything is contained."""
 
     format: int = FORMAT
     offset: int
     checksum: int
+    epoch: int = 0
+    stored_at_ms: int = 0  # no record up to here has a later time
     runs: list[str] = []
     queues: list[tuple[int, int, int]] = []  # topic id, queue id, next queue offset
     topics: msgspec.Raw = msgspec.Raw(b"[]")
@@ -37,7 +41,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
 
     @property
     def position(self) -> Position:
-        return Position(LogOffset(self.offset), self.checksum)
+        return Position(LogOffset(self.offset), self.checksum, self.epoch)
 
 
 EMPTY = Snapshot(offset=START.offset, checksum=START.checksum)
@@ -66,7 +70,7 @@ def decode_snapshot(data: bytes) -> Snapshot | None:
 
 def valid_snapshots(disk: Disk) -> Iterator[Snapshot]:
     """The valid snapshots, newest first, and EMPTY at last: then the whole log is replayed."""
-    for name in reversed([name for name in disk.list(FOLDER) if name.endswith(_SUFFIX)]):
+    for name in reversed(_names(disk)):
         found = decode_snapshot(disk.read_file(f"{FOLDER}/{name}"))
         if found is not None and snapshot_name(found.offset) == f"{FOLDER}/{name}":
             yield found
@@ -81,7 +85,11 @@ def write(disk: Disk, snapshot: Snapshot, done: OnCommit) -> None:
 
 def remove_old(disk: Disk, keep: int = 2) -> None:
     """Removes all but the newest `keep`, and what an interrupted write left."""
-    names = disk.list(FOLDER)
-    snapshots = [name for name in names if name.endswith(_SUFFIX)]
-    for name in [*snapshots[:-keep], *(name for name in names if name.endswith(".new"))]:
+    leftovers = [name for name in disk.list(FOLDER) if name.endswith(_SUFFIX + ".new")]
+    for name in [*_names(disk)[:-keep], *leftovers]:
         disk.remove(f"{FOLDER}/{name}")
+
+
+def _names(disk: Disk) -> list[str]:
+    """The files that are named as snapshots are, oldest first."""
+    return [name for name in disk.list(FOLDER) if _NAME.fullmatch(name)]

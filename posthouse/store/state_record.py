@@ -35,6 +35,13 @@ class Kind(IntEnum):
     OFFSETS = 5  # {group: {topic: {queue id: queue offset}}}: what was committed in the last second
 
 
+_KINDS = frozenset(map(int, Kind))
+
+
+class UnknownRecord(Exception):
+    """A state record of a kind or version that this code does not know: a newer Posthouse wrote it."""
+
+
 class StateRecord(NamedTuple):
     kind: Kind
     body: Any
@@ -55,11 +62,14 @@ def encode_state_record(kind: Kind, body: bytes, log_offset: LogOffset, stored_a
 
 
 def decode_state_record(data: bytes, at: int) -> StateRecord | None:
-    """The record at `at`, or None if another kind of record is there."""
+    """The record at `at`, or None if another kind of record is there. Raises UnknownRecord."""
     size, magic, kind, version, offset, stored_at_ms = _HEAD.unpack_from(data, at)
     if magic != STATE_MAGIC:
         return None
-    if version != _VERSION:
-        raise ValueError(f"a state record of version {version} at log offset {offset}; a newer Posthouse wrote it")
+    if version != _VERSION or kind not in _KINDS:
+        raise UnknownRecord(
+            f"the log has a state record of kind {kind}, version {version} at log offset {offset}, which this version "
+            f"does not know; a newer Posthouse wrote it: start that one"
+        )
     body = msgspec.json.decode(data[at + _HEAD.size : at + size])
     return StateRecord(Kind(kind), body, LogOffset(offset), EpochMs(stored_at_ms))

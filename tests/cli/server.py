@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from posthouse.cli.root import root
+
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 
@@ -34,8 +38,12 @@ class RunningServer:
     lines: list[str] = field(default_factory=list)
 
     def run(self, *args: str, stdin: str | bytes = b"") -> subprocess.CompletedProcess[str]:
-        """A command against this server."""
-        return posthouse(*args, "--nameservers", self.nameserver, stdin=stdin)
+        """A command against this server, in the process of the tests: new ones would take most of the time."""
+        words = [*args, "--nameservers", self.nameserver]
+        result = CliRunner().invoke(root, words, input=stdin)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return subprocess.CompletedProcess(words, result.exit_code, result.stdout, result.stderr)
 
     def stop(self, number: int) -> tuple[int, str]:
         """Sends a signal and waits: the exit code, and what was printed to stderr."""
@@ -49,9 +57,9 @@ def free_ports() -> Sequence[str]:
 
 
 @contextmanager
-def running(data: Path, *args: str, command: str = "serve") -> Iterator[RunningServer]:
-    """The command with its data in that folder; killed at the end if it still runs."""
-    words = [sys.executable, "-m", "posthouse", command, "--data", str(data), *args]
+def running(data: Path, *args: str, command: str = "serve", launcher: Sequence[str] = ()) -> Iterator[RunningServer]:
+    """The command with its data in that folder, started by `launcher`; killed at the end if it still runs."""
+    words = [*launcher, sys.executable, "-m", "posthouse", command, "--data", str(data), *args]
     process = subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -26,10 +26,6 @@ def imported_by(*args: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_version_imports_neither_click_nor_asyncio() -> None:
-    assert not {"click", "asyncio", "msgspec", "uvloop", "logging"} & imported_by("--version")
-
-
 def test_help_imports_no_command() -> None:
     found = imported_by("--help")
     assert not {"asyncio", "msgspec", "uvloop"} & found

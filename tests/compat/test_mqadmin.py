@@ -140,7 +140,9 @@ def test_broker_status_has_what_people_look_at(desk: Desk) -> None:
     assert 0 < int(table["bootTimestamp"]) <= time.time() * 1000
     assert int(table["commitLogMaxOffset"]) >= int(table["commitLogMinOffset"]) >= -1, "-1: Apache's log is empty"
     assert int(table["msgPutTotalTodayNow"]) >= 0
-    assert len(table["putTps"].split()) == 3, "the last 10 s, minute and 10 minutes"
+    # The last 10 s, minute and 10 minutes, as far as the broker has been up for so long.
+    assert all(float(each) >= 0 for each in table["putTps"].split())
+    assert 1 <= len(table["putTps"].split()) <= 3
     assert table["commitLogDirCapacity"].startswith("Total : ")
 
 

@@ -22,7 +22,7 @@ def test_properties_given_out_can_be_read_back_in() -> None:
     texts = CONFIG.properties()
     assert texts["orderMessageEnable"] == "false"
     assert texts["scanNotActiveBrokerInterval"] == "5000"
-    assert texts["listenPort"] == "9876"
+    assert texts["kvConfigPath"] == CONFIG.kv_file
     changeable = {name: text for name, text in texts.items() if name in PROPERTIES}
     assert NameServerConfig(order_message_enable=True, scan_interval_ms=1).changed_by(changeable) == CONFIG
 

@@ -99,6 +99,7 @@ async def test_deleting_the_last_entry_deletes_the_namespace() -> None:
     await kv.delete("NS", "b")
     await kv.delete("other", "b")
     assert kv.namespace("NS") is None
+    assert json.loads(disk.read_file(FILE)) == {"configTable": {}}
     assert opened(disk).namespace("NS") is None
 
 

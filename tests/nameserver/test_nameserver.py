@@ -56,6 +56,18 @@ async def test_silent_broker_is_forgotten_and_its_connection_closed() -> None:
 
 
 @pytest.mark.asyncio
+async def test_mistake_of_ours_in_the_task_is_told() -> None:
+    told: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+    nameserver = NameServer(Host.real(), NameServerConfig(scan_interval_ms=5), told.set_result)
+    await nameserver.start()
+    wire = Wire()
+    wire.closed.set_result("twice is an error of this test's wire")
+    register(nameserver, wire, timeout_ms=1)
+    assert isinstance(await asyncio.wait_for(told, 5), asyncio.InvalidStateError)
+    await nameserver.close()
+
+
+@pytest.mark.asyncio
 async def test_nothing_is_left_running_after_close() -> None:
     before = asyncio.all_tasks()
     async with running():

@@ -188,6 +188,13 @@ def test_ignored_broker_loses_the_id_that_it_had() -> None:
     assert town.addresses() == {0: A0.address}
 
 
+def test_broker_may_go_back_to_an_earlier_election_of_its_own() -> None:
+    town = Town()
+    town.register(A0, ["T", "U"], DataVersion(2, 0, 0))
+    town.register(A0, ["V", "W"], DataVersion(1, 0, 0))
+    assert town.has("V")
+
+
 def test_id_moves_to_another_address_of_the_same_or_a_later_election() -> None:
     town = Town()
     old_wire = Wire()
@@ -379,6 +386,16 @@ def test_group_with_acting_master_takes_no_writes_until_its_master_is_back() -> 
     town.register(A1, traits=ACTING)
     assert town.perm() == 4
     town.register(A0, traits=ACTING)
+    assert town.perm() == 6
+
+
+def test_acting_slave_that_becomes_the_master_may_write_though_its_table_is_the_same() -> None:
+    town = Town()
+    town.register(A0, traits=ACTING)
+    town.register(A1, traits=ACTING)
+    town.unregister(A0)
+    assert town.perm() == 4
+    town.register(A1._replace(broker_id=0), traits=ACTING)
     assert town.perm() == 6
 
 

@@ -12,11 +12,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from posthouse.codec.remoting.codes import RESPONSE_CODE_OF, RequestCode, ResponseCode
 from posthouse.codec.remoting.command import Command, HeaderType, response
 from posthouse.codec.remoting.frame import WireError
+from posthouse.model.limits import REMARK_CHARS_MAX
 from posthouse.model.refusal import Refused
 
 if TYPE_CHECKING:
@@ -121,16 +123,20 @@ class Dispatcher:
         self._tasks_of[row.lane.name] = under_way + 1
         task = asyncio.get_running_loop().create_task(self._run(row, peer, command, work))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, row.lane, work))
         return None
+
+    def _ended(self, lane: Lane, work: Awaitable[Reply], task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._tasks_of[lane.name] -= 1
+        if asyncio.iscoroutine(work):
+            work.close()  # it never began if its task was cancelled first
 
     async def _run(self, row: Route, peer: RemotingPeer, command: Command, work: Awaitable[Reply]) -> None:
         try:
             outcome = await work
         except Exception as error:
             outcome = self._explain(row, error)
-        finally:
-            self._tasks_of[row.lane.name] -= 1
         self._reply(peer, command, outcome)
 
     def _explain(self, row: Route, error: Exception) -> Reply:
@@ -151,8 +157,16 @@ class Dispatcher:
         return Reply(ResponseCode.REQUEST_CODE_NOT_SUPPORTED, remark=remark)
 
     def _reply(self, peer: RemotingPeer, command: Command, reply: Reply) -> None:
-        if not command.is_one_way:
-            peer.answer(response(int(reply.code), command.request_id, reply.ext, reply.body, reply.remark))
+        if command.is_one_way:
+            return
+        remark = reply.remark
+        if remark is not None and len(remark) > REMARK_CHARS_MAX:
+            remark = remark[:REMARK_CHARS_MAX] + "..."
+        try:
+            peer.answer(response(int(reply.code), command.request_id, reply.ext, reply.body, remark))
+        except ValueError as error:  # over what a frame may hold
+            remark = f"the answer cannot be sent: {error}; ask for less at a time"
+            peer.answer(response(ResponseCode.SYSTEM_ERROR, command.request_id, remark=remark))
 
     async def close(self) -> None:
         """Cancels the tasks under way and waits for them."""

@@ -28,6 +28,8 @@ from posthouse.nameserver.routes import BrokerIdentity, BrokerTraits
 
 DONE = Reply()
 
+_ZLIB = b"\x78"
+
 
 def peer_lost(service: NameServer, peer: RemotingPeer) -> None:
     """For the dispatcher's `on_disconnected`: a broker lives no longer than its connection."""
@@ -38,7 +40,9 @@ def peer_lost(service: NameServer, peer: RemotingPeer) -> None:
 
 
 def register_broker(service: NameServer, header: headers.RegisterBroker, command: Command, peer: RemotingPeer) -> Reply:
-    registration = decode_registration(command.body, compressed=header.compressed, crc=header.body_crc)
+    # Brokers of 5.0 to 5.3 that compress say that they do not. No JSON begins as a zlib stream does.
+    compressed = header.compressed or command.body.startswith(_ZLIB)
+    registration = decode_registration(command.body, compressed=compressed, crc=header.body_crc)
     who = BrokerIdentity(header.cluster_name, header.broker_name, header.broker_addr, header.broker_id)
     traits = BrokerTraits(
         header.ha_server_addr or "", header.heartbeat_timeout_ms, header.enable_acting_master, header.zone_name

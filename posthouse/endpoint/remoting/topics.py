@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from posthouse.codec.remoting.bodies.groups import encode_group_list
@@ -60,8 +61,18 @@ def changed_attributes(before: dict[str, str], change: str | None) -> dict[str, 
 
 async def set_topics(broker: Broker, header: None, command: Command, peer: RemotingPeer) -> Reply:
     for config in decode_topic_config_list(command.body):
-        await broker.topics.set(config)
+        before = broker.topics.find(config.name)
+        change = ",".join(_change(name, value) for name, value in config.attributes.items())
+        attributes = changed_attributes(before.config.attributes if before else {}, change)
+        await broker.topics.set(replace(config, attributes=attributes))
     return Reply()
+
+
+def _change(name: str, value: str) -> str:
+    """One attribute of a list of topics, as 17 would say it: the name has the sign, or none to be set."""
+    if name.startswith("-"):
+        return name
+    return f"+{name.removeprefix('+')}={value}"
 
 
 async def delete_topic(broker: Broker, header: headers.TopicName, command: Command, peer: RemotingPeer) -> Reply:

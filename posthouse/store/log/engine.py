@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
 from posthouse.host.clock import EpochMs
-from posthouse.host.disk import Buffer, OnRead
+from posthouse.host.disk import Buffer, OnCommit, OnRead
 from posthouse.model.offsets import LogOffset
 
 
@@ -27,13 +27,18 @@ class LogDamaged(Exception):
 
 
 class Position(NamedTuple):
-    """A place between two batches from which a replay can begin: the chain goes on from `checksum`."""
+    """A place between two batches from which a replay can begin: the chain goes on from `checksum` and `epoch`."""
 
     offset: LogOffset
     checksum: int
+    epoch: int = 0
 
 
 START = Position(LogOffset(0), 0)
+
+
+GROUP_BYTES_MAX = 64 * 1024 * 1024 - 4096
+"""Records of one `room_for`: what every engine can commit together."""
 
 
 class Recovered(NamedTuple):
@@ -72,12 +77,21 @@ class Log(Protocol):
         """Appended and not yet committed."""
 
     def room_for(self, size: int) -> LogOffset:
-        """The offset of the next record, if the records that follow now have `size` bytes in all."""
+        """The offset of the next record, if the records that follow now have `size` bytes in all.
+
+        They are one group; at most GROUP_BYTES_MAX.
+        """
 
     def append(self, record: Buffer, receipt: object, sync: bool = True) -> LogOffset:
         """Takes a record at the offset that `room_for` gave. `receipt` comes back through `on_commit`.
 
         Returns at once. `sync=False`: committed when the operating system has it. Raises LogFailed.
+        """
+
+    def sync(self, done: OnCommit) -> None:
+        """Makes everything that is committed now durable, also what was appended without sync; `done` on the loop.
+
+        An error is final, as that of any commit.
         """
 
     def same_segment(self, first: LogOffset, last: LogOffset) -> bool:

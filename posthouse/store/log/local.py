@@ -3,7 +3,8 @@
 Appends fill an open batch. At the end of the loop's turn the batch is sealed and given to the disk's thread, one
 commit at a time; what is appended meanwhile makes the next batch, so one sync covers everything that came before
 it. Segments are named by their first log offset, a batch never spans two of them, and the next begins where the
-last ends, so a log offset is found by the name of its file.
+last ends, so a log offset is found by the name of its file. A segment's file is made when its first batch is
+committed, and only after the segment before it is durable: a file that is there vouches for everything before it.
 
 Recovery reads on from a known position and believes a batch only if its place, its chain and its checksum hold.
 Where belief ends it cuts, unless a good batch further on says that those bytes had been durable: then it refuses.
@@ -18,11 +19,13 @@ from dataclasses import dataclass, field
 
 from posthouse.host import Host
 from posthouse.host.clock import EpochMs
-from posthouse.host.disk import Buffer, File, OnRead
+from posthouse.host.disk import Buffer, File, OnCommit, OnRead
 from posthouse.model.offsets import LogOffset
 from posthouse.store.log import batch as batches
-from posthouse.store.log.batch import HEADER_BYTES
+from posthouse.store.log.batch import BATCH_BYTES_MAX, HEADER_BYTES
 from posthouse.store.log.engine import (
+    GROUP_BYTES_MAX,
+    START,
     LogConfig,
     LogDamaged,
     LogFailed,
@@ -38,6 +41,7 @@ log = logging.getLogger(__name__)
 FOLDER = "log"
 _SUFFIX = ".log"
 _READ_BYTES = 8 * 1024 * 1024
+assert HEADER_BYTES + GROUP_BYTES_MAX <= BATCH_BYTES_MAX
 
 
 @dataclass(slots=True)
@@ -51,10 +55,10 @@ class Segment:
 
 @dataclass(slots=True)
 class _Batch:
-    """Appended records that share a commit; `start` is where its header will be."""
+    """Appended records that share a commit; `start` is where its header will be, in the segment of that `base`."""
 
     start: LogOffset
-    segment: Segment
+    base: LogOffset
     end: LogOffset
     sync: bool = False
     records: list[Buffer] = field(default_factory=list)
@@ -78,8 +82,10 @@ class LocalLog:
         self._open: _Batch | None = None
         self._sealed: list[_Batch] = []
         self._committing: list[_Batch] = []
+        self._rolling = False  # the last segment is being synced, so that the next may be made
+        self._base = LogOffset(0)  # of the segment that takes the next batch; its file may not be there yet
         self._end = LogOffset(0)
-        self._committed = Position(LogOffset(0), 0)
+        self._committed = START
         self._durable = LogOffset(0)
         self._previous = 0
         self._epoch = 0
@@ -111,7 +117,8 @@ class LocalLog:
     # Appending
 
     def room_for(self, size: int) -> LogOffset:
-        """See the seam. Seals the open batch if it has no room, and rolls the segment if that has none."""
+        """See the seam. Seals the open batch if it has no room, and goes to a new segment if that has none."""
+        assert size <= GROUP_BYTES_MAX, f"a group of {size} bytes, which recovery would not believe"
         open_batch = self._open
         if open_batch is not None:
             if open_batch.end - open_batch.start + size <= self._config.batch_bytes and self._fits(
@@ -119,15 +126,14 @@ class LocalLog:
             ):
                 return open_batch.end
             self._seal()
-        segment = self._segments[-1] if self._segments else self._roll()
-        if self._end > segment.base and not self._fits(self._end, HEADER_BYTES + size):
-            segment = self._roll()
         start = self._end
-        self._open = _Batch(start, segment, LogOffset(start + HEADER_BYTES))
+        if start > self._base and not self._fits(start, HEADER_BYTES + size):
+            self._base = start
+        self._open = _Batch(start, self._base, LogOffset(start + HEADER_BYTES))
         return self._open.end
 
     def _fits(self, end: LogOffset, size: int) -> bool:
-        return end + size - self._segments[-1].base <= self._config.segment_bytes
+        return end + size - self._base <= self._config.segment_bytes
 
     def append(self, record: Buffer, receipt: object, sync: bool = True) -> LogOffset:
         if self._failure is not None:
@@ -149,28 +155,22 @@ class LocalLog:
             self._sealed.append(self._open)
         self._open = None
 
-    def _roll(self) -> Segment:
-        base = self._end
-        file = self._disk.open(segment_name(base), create=True)
-        segment = Segment(base, base, file)
-        self._segments.append(segment)
-        self._bases.append(base)
-        return segment
-
     # Committing
 
     def _flush(self) -> None:
         """Gives what is appended to the disk: the batches of one segment, in one write and one sync."""
         self._flush_is_due = False
-        if self._committing or self._failure is not None:
+        if self._committing or self._rolling or self._failure is not None:
             return
         self._seal()
         if not self._sealed:
             self._rest()
             return
-        segment = self._sealed[0].segment
-        self._sync_left_behind(segment)
-        count = sum(1 for sealed in self._sealed if sealed.segment is segment)
+        base = self._sealed[0].base
+        if (not self._segments or self._segments[-1].base != base) and not self._begin_segment(base):
+            return
+        segment = self._segments[-1]
+        count = sum(1 for sealed in self._sealed if sealed.base == base)
         self._committing, self._sealed = self._sealed[:count], self._sealed[count:]
         sync = any(sealed.sync for sealed in self._committing)
         self._stored_at_ms = stamp(self._clock.now_ms(), self._stored_at_ms)
@@ -178,17 +178,42 @@ class LocalLog:
         position = self._committing[0].start - segment.base
         segment.file.commit(position, buffers, sync, self._synced if sync else self._written)
 
-    def _sync_left_behind(self, segment: Segment) -> None:
-        """The segment before must be durable before the first batch of the next one can say so."""
-        if self._durable < segment.base:
-            before = self._segments[bisect.bisect_left(self._bases, segment.base) - 1]
-            self._durable = segment.base
-            before.file.commit(0, (), True, self._left_behind)
+    def _begin_segment(self, base: LogOffset) -> bool:
+        """Makes the file of the next segment; False if the one before it must become durable first, or on failure."""
+        if self._durable < base:
+            self._rolling = True
+            self.sync(self._left_behind)
+            return False
+        try:
+            file = self._disk.open(segment_name(base), create=True)
+        except OSError as error:
+            self._fail(error, [])
+            return False
+        self._segments.append(Segment(base, base, file))
+        self._bases.append(base)
+        return True
 
     def _left_behind(self, error: OSError | None) -> None:
-        if error is not None and self._failure is None:
-            done, self._committing = self._committing, []
-            self._fail(error, done)
+        self._rolling = False
+        if error is None:
+            self._flush()
+
+    def sync(self, done: OnCommit) -> None:
+        """See the seam. Only the last segment can hold bytes that are committed and not yet durable."""
+        end = self._committed.offset
+
+        def synced(error: OSError | None) -> None:
+            if error is None:
+                self._durable = max(self._durable, end)
+            elif self._failure is None:
+                lost, self._committing = self._committing, []
+                self._fail(error, lost)
+            done(error)
+
+        if self._durable >= end:
+            asyncio.get_running_loop().call_soon(done, None)
+        else:
+            self._segments[-1].file.commit(0, (), True, synced)
 
     def _encode(self, sealed: _Batch) -> bytes:
         data, self._previous = batches.encode_batch(
@@ -214,9 +239,8 @@ class LocalLog:
         if error is not None:
             self._fail(error, done)
             return
-        last = done[-1]
-        last.segment.end = last.end
-        self._committed = Position(last.end, self._previous)
+        end = self._segments[-1].end = done[-1].end
+        self._committed = Position(end, self._previous, self._epoch)
         receipts = done[0].receipts if len(done) == 1 else [r for sealed in done for r in sealed.receipts]
         self._listener.on_commit(receipts)
         if self._open is not None or self._sealed:
@@ -229,7 +253,7 @@ class LocalLog:
             self._idle.set_result(None)
 
     def _fail(self, error: OSError, done: list[_Batch]) -> None:
-        where = done[0].segment.file.name if done else FOLDER
+        where = segment_name(done[0].base if done else self._base)
         failure = LogFailed(f"writing {where} in {self._disk.place} failed: {error.strerror or error}")
         self._failure = failure
         self._seal()
@@ -272,7 +296,6 @@ class LocalLog:
             scan = _Scan(segment, position, on_record)
             scan.run()
             position, records = scan.position, records + scan.records
-            self._epoch = max(self._epoch, scan.epoch)
             self._stored_at_ms = max(self._stored_at_ms, scan.stored_at_ms)
             if position.offset < segment.end:
                 cut_bytes = self._cut(at, position)
@@ -280,16 +303,21 @@ class LocalLog:
         if self._segments:  # what survived a killed process may not have reached the disk yet
             self._segments[-1].file.truncate(position.offset - self._segments[-1].base)
         self._end = position.offset
+        self._base = self._segments[-1].base if self._segments else position.offset
         self._committed, self._previous, self._durable = position, position.checksum, position.offset
-        self._epoch += 1
+        self._epoch = position.epoch + 1
         return Recovered(position, cut_bytes, records)
 
     def _open_segments(self, after: Position) -> None:
         for name in self._disk.list(FOLDER):
-            if not name.endswith(_SUFFIX):
+            digits = name.removesuffix(_SUFFIX)
+            base = LogOffset(int(digits) if digits.isascii() and digits.isdecimal() else 0)
+            if segment_name(base) != f"{FOLDER}/{name}":
+                log.warning(
+                    "%s/%s in %s is not a segment of this log; it is left alone", FOLDER, name, self._disk.place
+                )
                 continue
             file = self._disk.open(f"{FOLDER}/{name}")
-            base = LogOffset(int(name.removesuffix(_SUFFIX)))
             if self._segments and self._segments[-1].end != base:
                 last = self._segments[-1]
                 raise LogDamaged(
@@ -325,9 +353,9 @@ class LocalLog:
             cut_bytes,
             position.offset,
         )
-        for later in self._segments[at + 1 :]:
+        for later in reversed(self._segments[at + 1 :]):  # the last first: a crash on the way must leave no hole
             later.file.close()
-            self._disk.remove(later.file.name)
+            self._disk.remove(later.file.name, sync=True)
         del self._segments[at + 1 :], self._bases[at + 1 :]
         segment.file.truncate(position.offset - segment.base)
         segment.end = position.offset
@@ -351,7 +379,6 @@ class _Scan:
         self._segment = segment
         self._on_record = on_record
         self.position = position
-        self.epoch = 0
         self.records = 0
         self.stored_at_ms = EpochMs(0)
 
@@ -388,24 +415,32 @@ class _Scan:
             record_at += size
         assert record_at == end
         self.records += header.records
-        self.epoch = max(self.epoch, header.epoch)
         self.stored_at_ms = EpochMs(max(self.stored_at_ms, header.stored_at_ms))
-        self.position = Position(LogOffset(header.offset + header.size), header.checksum)
+        self.position = Position(LogOffset(header.offset + header.size), header.checksum, header.epoch)
 
 
 def _durable_after(segment: Segment, start: LogOffset, bad: LogOffset) -> LogOffset | None:
     """The offset of a good batch at or after `start` that was written when bytes beyond `bad` were durable."""
-    data = segment.file.read_wait(start - segment.base, segment.end - start)
-    at = data.find(batches.MAGIC)
-    while at >= 0:
-        header = batches.decode_header(data, at)
-        offset = LogOffset(start + at)
-        if (
-            header is not None
-            and header.offset == offset
-            and header.durable > bad
-            and batches.checksum_holds(data, at, header)
-        ):
-            return offset
-        at = data.find(batches.MAGIC, at + 1)
+    while start < segment.end:
+        data = segment.file.read_wait(start - segment.base, _READ_BYTES)
+        at = data.find(batches.MAGIC)
+        while at >= 0:
+            if _is_durable_after(segment, LogOffset(start + at), data, at, bad):
+                return LogOffset(start + at)
+            at = data.find(batches.MAGIC, at + 1)
+        if len(data) < _READ_BYTES:
+            return None
+        start = LogOffset(start + len(data) - len(batches.MAGIC) + 1)
     return None
+
+
+def _is_durable_after(segment: Segment, offset: LogOffset, data: bytes, at: int, bad: LogOffset) -> bool:
+    """Whether the bytes at `offset` of the log, which are at `at` in `data`, are such a batch."""
+    file, position = segment.file, offset - segment.base
+    whole = len(data) - at >= HEADER_BYTES
+    header = (
+        batches.decode_header(data, at) if whole else batches.decode_header(file.read_wait(position, HEADER_BYTES), 0)
+    )
+    if header is None or header.offset != offset or not bad < header.durable <= offset:
+        return False
+    return batches.checksum_holds(file.read_wait(position, header.size), 0, header)

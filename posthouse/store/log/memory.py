@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from posthouse.host.disk import Buffer, OnRead
+from posthouse.host.disk import Buffer, OnCommit, OnRead
 from posthouse.model.offsets import LogOffset
 from posthouse.store.log.engine import START, LogFailed, LogListener, OnRecord, Position, Recovered
 
@@ -60,6 +60,9 @@ class MemoryLog:
         self._committed = len(self._data)
         if receipts:
             self._listener.on_commit(receipts)
+
+    def sync(self, done: OnCommit) -> None:
+        asyncio.get_running_loop().call_soon(done, None)
 
     def same_segment(self, first: LogOffset, last: LogOffset) -> bool:
         return True

@@ -29,6 +29,7 @@ MAPPINGS_VERSION_MIN = 413
 """V5_0_0."""
 
 _LEVEL = 9
+_ZLIB = b"\x78"  # the first byte of a zlib stream with the usual window; JSON cannot begin with an x
 _I32 = struct.Struct(">i")
 
 
@@ -48,12 +49,16 @@ def body_crc(data: bytes) -> int:
 
 
 def decode_registration(data: bytes, *, compressed: bool, crc: int = 0) -> Registration:
-    """No body is an empty table. `crc` 0 is not checked. Raises WireError."""
+    """No body is an empty table. `crc` 0 is not checked. Raises WireError.
+
+    A body that begins as a zlib stream is one, whatever the header says: 5.3.3 brokers with compressedRegister=true
+    say false there.
+    """
     if crc and body_crc(data) != crc:
         raise WireError("the registration does not match its CRC")
     if not data:
         return Registration()
-    found = _decode_parts(data) if compressed else _decode_plain(data)
+    found = _decode_parts(data) if compressed or data[:1] == _ZLIB else _decode_plain(data)
     if len(found.topics) > TOPICS_MAX:
         raise WireError(f"a registration of {len(found.topics)} topics; the limit is {TOPICS_MAX}")
     return found

@@ -1,0 +1,93 @@
+"""Orders and questions to a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from posthouse import Producer, PushConsumer
+from posthouse.client.admin import Admin
+from posthouse.client.errors import BrokerRefused, NoBroker, NoRoute
+from posthouse.host.net import Address
+from posthouse.model.group import GroupConfig
+from posthouse.model.topic import Perm
+from tests.behaviour.conftest import Server, until, until_equal
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_topics_are_created_changed_and_deleted(server: Server, name: str) -> None:
+    async with Admin(server.nameserver) as admin:
+        assert name not in await admin.topic_list()
+        with pytest.raises(NoRoute):
+            await admin.topic_route(name)
+        await admin.create_topic(name, queues=3)
+        assert name in await admin.topic_list()
+        (queues,) = (await admin.topic_route(name)).queues
+        assert (queues.read_queues, queues.write_queues, queues.perm) == (3, 3, Perm.READ_WRITE)
+        await admin.create_topic(name, queues=5)
+
+        async def count() -> int:
+            return (await admin.topic_route(name)).queues[0].write_queues
+
+        await until_equal(count, 5)
+        config = await admin.topic_config(name, queues.broker_name)
+        assert (config.name, config.read_queues, config.write_queues) == (name, 5, 5)
+        await admin.delete_topic(name)
+        assert name not in await admin.topic_list()
+        with pytest.raises(NoRoute):
+            await admin.topic_route(name)
+
+
+async def test_a_cluster_names_its_brokers(server: Server) -> None:
+    async with Admin(server.nameserver) as admin:
+        info = await admin.cluster_info()
+        ((cluster, names),) = info.clusters.items()
+        (broker,) = names
+        assert info.brokers[broker].cluster == cluster
+        master = info.brokers[broker].master
+        assert master is not None
+        by_name = await admin.broker_runtime_info(broker)
+        by_address = await admin.broker_runtime_info(Address.parse(master))
+        assert by_name.keys() >= {"brokerVersionDesc", "putTps", "bootTimestamp"}
+        assert by_name["bootTimestamp"] == by_address["bootTimestamp"]
+        with pytest.raises(NoBroker, match=f"nobody.*known are: {broker}"):
+            await admin.broker_runtime_info("nobody")
+        with pytest.raises(NoBroker, match=f"no cluster nowhere; known are: {cluster}"):
+            await admin.create_topic("t", cluster="nowhere")
+
+
+async def test_the_figures_of_a_topic_count_its_messages(server: Server, name: str) -> None:
+    async with Admin(server.nameserver) as admin, Producer(server.nameserver) as producer:
+        await admin.create_topic(name, queues=2)
+        one, two = await producer.queues(name)
+        await asyncio.gather(*(producer.send(name, b"x", queue=one) for _ in range(7)))
+        await producer.send(name, b"x", queue=two)
+        stats = await admin.topic_stats(name)
+        assert list(stats.queues) == [one, two]
+        assert [(bounds.min_offset, bounds.max_offset) for bounds in stats.queues.values()] == [(0, 7), (0, 1)]
+        assert all(bounds.updated_at_ms > 1_600_000_000_000 for bounds in stats.queues.values())
+
+
+async def test_the_figures_of_a_group_show_its_backlog(server: Server, name: str) -> None:
+    group = f"g-{name}"
+    got: list[bytes] = []
+    async with Admin(server.nameserver) as admin, Producer(server.nameserver) as producer:
+        await admin.create_group(GroupConfig(group))
+        await admin.create_topic(name, queues=1)
+        async with PushConsumer(group, server.nameserver, subscribe=name, handler=lambda m: got.append(m.body)) as c:
+            await until(lambda: len(c.assigned) >= 1)
+            for _ in range(5):
+                await producer.send(name, b"x")
+            await until(lambda: len(got) == 5)
+            (broker,) = (await admin.cluster_info()).brokers
+            members = await admin.group_connections(group, broker)
+            assert [member.client_id for member in members.connections] == [c.client_id]
+            assert members.subscriptions[name].expression == "*"
+        for _ in range(3):
+            await producer.send(name, b"x")
+        ((_, progress),) = (await admin.group_stats(group, name)).queues.items()
+        assert (progress.consumer_offset, progress.broker_offset, progress.backlog) == (5, 8, 3)
+        with pytest.raises(BrokerRefused, match=r"CONSUMER_NOT_ONLINE.*start a consumer of that group"):
+            await admin.group_connections(f"{group}-none", broker)

@@ -1,0 +1,252 @@
+"""Disks that do what real ones may: hold commits back, fail, forget what was not synced, make readers wait.
+
+`FaultyDisk` is the disk seam over memory with every one of these as a switch, all off at first. It knows of each
+file what the operating system has (`data`) and what a power cut would leave for sure (`synced`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from posthouse.host.clock import EpochMs
+from posthouse.host.disk import Buffer, DiskBusy, OnCommit, OnRead
+
+SECTOR_BYTES = 512
+
+
+class ManualClock:
+    """A clock that moves when told, also backwards."""
+
+    def __init__(self, at_ms: int = 1_700_000_000_000) -> None:
+        self.at_ms = at_ms
+
+    def now_ms(self) -> EpochMs:
+        return EpochMs(self.at_ms)
+
+
+class _Inode:
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = bytearray(data)
+        self.synced = bytes(data)
+        self.warm: set[int] = set()  # pages that a read need not wait for
+
+
+class FaultyFile:
+    def __init__(self, disk: FaultyDisk, name: str, inode: _Inode) -> None:
+        self._disk, self._name, self._inode = disk, name, inode
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def size_bytes(self) -> int:
+        return len(self._inode.data)
+
+    def commit(self, offset: int, buffers: Sequence[Buffer], sync: bool, done: OnCommit) -> None:
+        data = b"".join(buffers)
+
+        def write() -> None:
+            inode = self._inode
+            if offset > len(inode.data):
+                inode.data.extend(bytes(offset - len(inode.data)))
+            inode.data[offset : offset + len(data)] = data
+
+        def flush() -> None:
+            self._inode.synced = bytes(self._inode.data)
+
+        self._disk.give(("write " if data else "") + ("sync " if sync else "") + self._name, write, flush, sync, done)
+
+    def read(self, offset: int, size: int) -> bytes | None:
+        self._disk.check_alive()
+        pages = self._pages(offset, size)
+        if self._disk.is_cold and not pages <= self._inode.warm:
+            return None
+        return bytes(self._inode.data[offset : offset + size])
+
+    def read_later(self, offset: int, size: int, done: OnRead) -> None:
+        def read() -> None:
+            if self._disk.read_error is not None:
+                done(self._disk.read_error)
+                return
+            self._inode.warm |= self._pages(offset, size)
+            done(bytes(self._inode.data[offset : offset + size]))
+
+        self._disk.later_reads += 1
+        asyncio.get_running_loop().call_soon(read)
+
+    def _pages(self, offset: int, size: int) -> set[int]:
+        return set(range(offset // SECTOR_BYTES, (min(offset + size, len(self._inode.data)) - 1) // SECTOR_BYTES + 1))
+
+    def read_wait(self, offset: int, size: int) -> bytes:
+        self._disk.check_alive()
+        return bytes(self._inode.data[offset : offset + size])
+
+    def truncate(self, size: int) -> None:
+        self._disk.check_alive()
+        self._disk.changes.append(f"truncate {self._name} {size}")
+        data = self._inode.data
+        if size < len(data):
+            del data[size:]
+        else:
+            data.extend(bytes(size - len(data)))
+        self._inode.synced = bytes(data)
+
+    def close(self) -> None:
+        pass
+
+
+Given = tuple[str, Callable[[], None], Callable[[], None], bool, OnCommit]
+
+
+class FaultyDisk:
+    """See the module's text. After `crash` or `kill` the old object is dead; go on with what they give."""
+
+    def __init__(self, files: dict[str, bytes] | None = None) -> None:
+        self._inodes = {name: _Inode(data) for name, data in (files or {}).items()}
+        self._locked = False
+        self._dead = False
+        self.holding = False
+        self.held: deque[Given] = deque()
+        self.failing: Callable[[str], bool] = lambda what: False
+        """Asked with what is done, as "write sync log/0", "replace x", "create x"; True makes it an EIO."""
+        self.is_cold = False
+        self.read_error: OSError | None = None
+        self.later_reads = 0
+        self.changes: list[str] = []
+        self._removed: dict[str, _Inode] = {}  # and may be back after a power cut
+
+    # Switches
+
+    def hold(self) -> None:
+        """From now on nothing that is given is begun, until it is released."""
+        self.holding = True
+
+    def release(self, count: int | None = None) -> None:
+        """Does the oldest `count` of what is held, or all and stops holding."""
+        if count is None:
+            self.holding = False
+            count = len(self.held)
+        for _ in range(count):
+            self._do(self.held.popleft())
+
+    def kill(self) -> FaultyDisk:
+        """The disk after the process died: what the operating system had is there, what was held is not."""
+        self._dead = True
+        return FaultyDisk(self.files())
+
+    def crash(self, rng: random.Random) -> FaultyDisk:
+        """The disk after a power cut: what was synced, and of the rest a prefix or any of its sectors."""
+        self._dead = True
+        for _, write, _, _, _ in list(self.held)[: rng.randint(0, len(self.held))]:
+            write()  # begun, not finished
+        back = {name: inode for name, inode in self._removed.items() if rng.random() < 0.5}
+        return FaultyDisk({name: _torn(inode, rng) for name, inode in (back | self._inodes).items()})
+
+    def files(self) -> dict[str, bytes]:
+        return {name: bytes(inode.data) for name, inode in self._inodes.items()}
+
+    def edit(self, name: str, change: Callable[[bytearray], None]) -> None:
+        """Changes a file behind everybody's back."""
+        inode = self._inodes[name]
+        change(inode.data)
+        inode.synced = bytes(inode.data)
+
+    # The work
+
+    def check_alive(self) -> None:
+        if self._dead:
+            raise OSError(errno.EBADF, "this disk is gone")
+
+    def give(self, what: str, write: Callable[[], None], flush: Callable[[], None], sync: bool, done: OnCommit) -> None:
+        given = (what, write, flush, sync, done)
+        if self.holding:
+            self.held.append(given)
+        else:
+            self._do(given)
+
+    def _do(self, given: Given) -> None:
+        what, write, flush, sync, done = given
+        if self._dead:
+            return
+        self.changes.append(what)
+        error: OSError | None = None
+        if self.failing(what):
+            error = OSError(errno.EIO, "Input/output error")
+        else:
+            write()
+            if sync:
+                flush()
+        asyncio.get_running_loop().call_soon(done, error)
+
+    # The seam
+
+    @property
+    def place(self) -> str:
+        return "a faulty disk"
+
+    def lock(self) -> None:
+        if self._locked:
+            raise DiskBusy("another store is using this disk")
+        self._locked = True
+
+    def folder(self, name: str) -> None:
+        pass
+
+    def list(self, folder: str) -> list[str]:
+        start = folder + "/"
+        return sorted(name.removeprefix(start) for name in self._inodes if name.startswith(start))
+
+    def open(self, name: str, create: bool = False) -> FaultyFile:
+        self.check_alive()
+        if create:
+            if name in self._inodes:
+                raise FileExistsError(errno.EEXIST, "File exists", name)
+            if self.failing(f"create {name}"):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self._inodes[name] = _Inode()
+            self.changes.append(f"create {name}")
+        if name not in self._inodes:
+            raise FileNotFoundError(errno.ENOENT, "No such file", name)
+        return FaultyFile(self, name, self._inodes[name])
+
+    def replace(self, name: str, data: bytes, done: OnCommit) -> None:
+        def write() -> None:
+            self._inodes[name] = _Inode(data)
+
+        self.give(f"replace {name}", write, lambda: None, True, done)
+
+    def read_file(self, name: str) -> bytes:
+        if name not in self._inodes:
+            raise FileNotFoundError(errno.ENOENT, "No such file", name)
+        return bytes(self._inodes[name].data)
+
+    def remove(self, name: str, sync: bool = False) -> None:
+        self.changes.append(f"remove {name}")
+        gone = self._inodes.pop(name, None)
+        if gone is not None and not sync:
+            self._removed[name] = gone
+
+    def usage(self) -> tuple[int, int]:
+        return 0, 1
+
+    def close(self) -> None:
+        self._locked = False
+
+
+def _torn(inode: _Inode, rng: random.Random) -> bytes:
+    """A file after a power cut."""
+    old, new = inode.synced, bytes(inode.data)
+    if old == new:
+        return new
+    size = rng.randint(min(len(old), len(new)), max(len(old), len(new)))
+    if rng.random() < 0.5 and new.startswith(old):
+        return new[:size]  # a prefix
+    found = bytearray(old[:size].ljust(size, b"\0"))
+    for at in range(0, size, SECTOR_BYTES):
+        if rng.random() < 0.5:
+            found[at : at + SECTOR_BYTES] = new[at : min(at + SECTOR_BYTES, size)]
+    return bytes(found[:size])
