@@ -23,7 +23,6 @@ from posthouse.broker.topics import Topics
 from posthouse.host import Host
 from posthouse.host.net import Address
 from posthouse.model.message import Endpoint
-from posthouse.store.log.engine import LogFailed
 from posthouse.store.message_store import LogMaker, MessageStore
 from posthouse.store.topic_table import Topic
 

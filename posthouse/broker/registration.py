@@ -41,6 +41,8 @@ _REQUEST_TIMEOUT_S = 6.0
 _UNREGISTER_TIMEOUT_S = 1.0
 _RETRY_S = 1.0
 """After a failure, at first; twice as long each time, up to the period."""
+_LOST_PAUSE_S = 0.1
+"""Between the loss of a connection and the next registration: a NameServer that takes and cuts must not be hammered."""
 
 
 class NameServerLink:
@@ -52,7 +54,7 @@ class NameServerLink:
         self.changed = asyncio.Event()
         self.registered = asyncio.Event()
         self.peer: RemotingPeer | None = None
-        """The connection of the last registration, while it lives."""
+        """The connection on which this broker is registered, while it lives."""
         self._failures = 0
 
     async def run(self) -> None:
@@ -126,7 +128,7 @@ class Registrar:
         for link in self._links:
             if link.peer is peer:
                 link.peer = None
-                link.changed.set()
+                asyncio.get_running_loop().call_later(_LOST_PAUSE_S, link.changed.set)
 
     async def wait_for_own(self, timeout_s: float) -> bool:
         """Whether the NameServer in the same process knows this broker, after at most `timeout_s`."""
@@ -148,7 +150,7 @@ class Registrar:
     async def register_with(self, link: NameServerLink) -> None:
         """One registration. Raises LinkError, RegistrationRefused."""
         address = link.address
-        link.peer = peer = await self._pool.peer(address)
+        peer = await self._pool.peer(address)
         configs = {config.name: config for config in self._topics.configs()}
         registration = Registration(configs, self._topics.version)
         compressed = len(configs) > _PLAIN_TOPICS_MAX
@@ -168,6 +170,7 @@ class Registrar:
         answer = await peer.ask(RequestCode.REGISTER_BROKER, ext, body, _REQUEST_TIMEOUT_S)
         if answer.code != ResponseCode.SUCCESS:
             raise RegistrationRefused(f"code {answer.code}: {answer.remark}")
+        link.peer = None if peer.closed else peer
 
     def _address_for(self, nameserver: Address, peer: RemotingPeer) -> str:
         advertise = self._config.advertise

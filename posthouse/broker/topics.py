@@ -7,6 +7,7 @@ and `on_change` tells who registers it with the NameServers, after the change is
 from __future__ import annotations
 
 from collections.abc import Callable
+
 from posthouse.broker.config import BrokerConfig
 from posthouse.host.clock import Clock
 from posthouse.model.limits import QUEUES_PER_TOPIC_MAX, TOPICS_MAX
@@ -162,7 +163,9 @@ def _check_config(config: TopicConfig) -> None:
     for name, value in config.attributes.items():
         served = _ATTRIBUTES.get(name)
         if served is None:
-            raise Refused(Reason.INVALID_PARAMETER, f"no attribute {name[:60]!r} is known; {', '.join(_ATTRIBUTES)} are")
+            raise Refused(
+                Reason.INVALID_PARAMETER, f"no attribute {name[:60]!r} is known; {', '.join(_ATTRIBUTES)} are"
+            )
         if value not in served:
             raise Refused(
                 Reason.INVALID_PARAMETER,

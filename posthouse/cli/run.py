@@ -17,6 +17,7 @@ from posthouse.cli.announcement import announcement
 from posthouse.cli.failure import Failure
 from posthouse.endpoint.house import House, HouseConfig, StartError
 from posthouse.host import Host
+from posthouse.store.log.engine import LogFailed
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -24,7 +25,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def run_house(config: HouseConfig, loop: str) -> None:
-    """Returns after a stop by signal. Raises Failure when the house cannot start, or dies."""
+    """Returns after a stop by signal. Raises Failure when the house cannot start or the disk fails; a bug as it is."""
     if not __debug__:
         raise Failure("the server's checks are switched off by python -O; start it without -O (or PYTHONOPTIMIZE)")
     factory, name = choose_loop(loop)
@@ -62,8 +63,10 @@ async def _live(config: HouseConfig, loop_name: str) -> None:
         click.echo(announcement(config, house.nameserver_address, house.broker_address, loop_name, host.disk.place))
         await asyncio.wait((stop, house.failed), return_when=asyncio.FIRST_COMPLETED)
         if house.failed.done() and not stop.done():
-            cause = house.failed.exception()
-            raise Failure(f"the store failed and takes no more writes: {cause}. What was acknowledged is on disk.")
+            try:
+                house.failed.result()
+            except LogFailed as error:
+                raise Failure(f"the store takes no more writes: {error}. What was acknowledged is on disk.") from error
         click.echo("Stopping; a second signal stops at once.", err=True)
     finally:
         await house.close()

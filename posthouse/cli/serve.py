@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from posthouse.cli.addresses import is_every_address, is_loopback
 from posthouse.cli.settings import EPILOG, ServerSettings, server_options
 
 if TYPE_CHECKING:
     from posthouse.endpoint.house import HouseConfig
+    from posthouse.host.net import Address
 
 _OF_A_BROKER = ("advertise", "nameservers", "cluster", "broker_name", "auto_create_topics")
 
@@ -25,7 +27,7 @@ def serve(**options: Any) -> None:
 
     \b
     Example:
-      posthouse serve --data /var/lib/posthouse --host 0.0.0.0 --advertise mq.example.org
+      posthouse serve --data /var/lib/posthouse --host 0.0.0.0
     """
     settings = ServerSettings(**options)
     _run(settings, house_config(settings, has_nameserver=True, has_broker=True))
@@ -67,10 +69,22 @@ def house_config(settings: ServerSettings, *, has_nameserver: bool, has_broker: 
         nameserver_port=settings.nameserver_port if has_nameserver else None,
         broker_port=settings.broker_port if has_broker else None,
         advertise=settings.advertise,
-        nameservers=settings.nameservers or (),
+        nameservers=_elsewhere(settings) if has_nameserver else settings.nameservers or (),
         cluster=settings.cluster,
         broker_name=settings.broker_name,
         auto_create_topics=settings.auto_create_topics,
+    )
+
+
+def _elsewhere(settings: ServerSettings) -> tuple[Address, ...]:
+    """The NameServers but our own, which POSTHOUSE_NAMESERVERS may well name for the sake of the clients."""
+    hosts = {settings.host}
+    if is_loopback(settings.host) or is_every_address(settings.host):
+        hosts |= {"127.0.0.1", "localhost", "::1"}
+    return tuple(
+        each
+        for each in settings.nameservers or ()
+        if not (each.host in hosts and each.port == settings.nameserver_port)
     )
 
 

@@ -130,7 +130,7 @@ class Admin:
                     nameserver, RequestCode.DELETE_TOPIC_IN_NAMESRV, ext, timeout_s=self._timeout_s
                 )
             except LinkError as error:
-                raise from_link(error, doing) from None
+                raise from_link(error, f"a NameServer was asked to {doing}") from None
             _checked(str(nameserver), answer, doing)
         if cluster is None:
             await self._until_visible(topic, there=False)

@@ -88,7 +88,7 @@ class Puller:
             self._session.address_of(queue.broker_name, broker_id),
             RequestCode.PULL_MESSAGE,
             ext,
-            doing=f"pulling from {queue.topic} queue {queue.queue_id}",
+            doing=f"give messages of {queue.topic} queue {queue.queue_id}",
             timeout_s=wait_ms / 1000 + ANSWER_SECONDS,
         )
         return self._read(queue, offset, subscription, answer)

@@ -128,6 +128,7 @@ class Sender:
         self._in_flight_bytes = 0
         self._waiting: deque[Sending] = deque()
         self._waiting_timer: asyncio.TimerHandle | None = None
+        self._filling = False
         self._ways: set[asyncio.Task[None]] = set()
         self._turns: dict[str, int] = {}  # topic to its last turn
         self._idle: asyncio.Event | None = None  # while somebody waits for the end
@@ -187,12 +188,19 @@ class Sender:
         self._in_flight.remove(sending)
         self._in_flight_bytes -= len(sending.body)
         self._give(sending, outcome)
+        if not self._filling:
+            self._fill()
+        if self._idle is not None and not self._in_flight and not self._waiting:
+            self._idle.set()
+
+    def _fill(self) -> None:
+        """Begins those that wait, while there is room. One that ends at once makes room for the next round only."""
+        self._filling = True
         while self._waiting and self._has_room(len(self._waiting[0].body)):
             following = self._waiting.popleft()
             if not following.future.done():
                 self._launch(following)
-        if self._idle is not None and not self._in_flight and not self._waiting:
-            self._idle.set()
+        self._filling = False
 
     def _give(self, sending: Sending, outcome: SendReceipt | list[SendReceipt] | PosthouseError) -> None:
         future = sending.future
@@ -220,7 +228,8 @@ class Sender:
 
     # Tries
 
-    def _try(self, sending: Sending) -> None:
+    def _try(self, sending: Sending, queue: MessageQueue | None = None) -> None:
+        """With a queue if that is decided and the way to it just opened."""
         now = asyncio.get_running_loop().time()
         left_s = sending.deadline - now
         if left_s <= 0 or sending.future.done():
@@ -229,7 +238,7 @@ class Sender:
         queues = self._session.queues_if_known(sending.topic)
         if queues is not None:
             try:
-                queue = self._aim(sending, queues, now)
+                queue = queue or self._aim(sending, queues, now)
                 address = _master(queues, queue)
             except PosthouseError as error:
                 self._end(sending, error)
@@ -239,7 +248,7 @@ class Sender:
                 sending.begun_at = now
                 peer.request(sending.code, sending.ext, sending.body, left_s, sending.answered)
                 return
-        way = asyncio.create_task(self._open_way(sending), name="a way for a send")
+        way = asyncio.create_task(self._open_way(sending, queue), name="a way for a send")
         self._ways.add(way)
         way.add_done_callback(self._ways.discard)
 
@@ -282,15 +291,15 @@ class Sender:
         aim(ext, queue.broker_name, queue.queue_id)
         return _master(queues, queue)
 
-    async def _open_way(self, sending: Sending) -> None:
-        """Gets the route and a connection, then tries on."""
+    async def _open_way(self, sending: Sending, queue: MessageQueue | None) -> None:
+        """Gets the route and a connection, then tries on. `queue` is chosen already if there was a route."""
         loop = asyncio.get_running_loop()
         failed: set[str] = set()
         try:
             async with asyncio.timeout_at(sending.deadline):
                 while not sending.future.done():
                     queues = await self._session.queues(sending.topic, self._template)
-                    queue = self._aim(sending, queues, loop.time())
+                    queue = queue or self._aim(sending, queues, loop.time())
                     masters = {each.broker_name for each in queues.write_queues}
                     patient = sending.pick is not None or masters <= failed | {queue.broker_name}
                     left_s = sending.deadline - loop.time()
@@ -304,12 +313,13 @@ class Sender:
                         if patient and error.retry_after_s > left_s:
                             raise TimeoutError from None
                         failed.add(queue.broker_name)
+                        queue = None
         except TimeoutError:
             self._end(sending, self._too_late(sending))
         except PosthouseError as error:
             self._end(sending, error)
         else:
-            self._try(sending)
+            self._try(sending, sending.queue)
 
     def answered(self, sending: Sending, result: Command | LinkError) -> None:
         queue = sending.queue

@@ -243,13 +243,16 @@ class Session:
         doing: str,
         timeout_s: float = ASK_SECONDS,
     ) -> Command:
-        """The answer, whatever its code. `doing` is for the error's text. Raises Timeout, Unreachable, ClientClosed."""
+        """The answer, whatever its code. `doing` is what the broker is asked to do, for the error's text.
+
+        Raises Timeout, Unreachable, ClientClosed.
+        """
         self.check_open()
         try:
             peer = self.pool.peer_if_open(address) or await self.broker_peer(address)
             return await peer.ask(code, ext, body, timeout_s)
         except LinkError as error:
-            raise from_link(error, doing) from None
+            raise from_link(error, f"a broker was asked to {doing}") from None
 
     async def ask_queue(
         self, queue: MessageQueue, code: int, ext: dict[str, str], *, doing: str, timeout_s: float = ASK_SECONDS

@@ -94,7 +94,7 @@ class Shares:
             self._session.address_of(name),
             RequestCode.GET_CONSUMER_LIST_BY_GROUP,
             {"consumerGroup": self._group},
-            doing=f"asking for the members of group {self._group}",
+            doing=f"name the members of group {self._group}",
         )
         if answer.code != ResponseCode.SUCCESS:
             raise BrokerRefused(name, answer.code, answer.remark, f"name the members of group {self._group}")

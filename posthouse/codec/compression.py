@@ -20,6 +20,8 @@ LZ4 = 0x100
 ZSTD = 0x200
 ZLIB = 0x300
 
+_ZSTD_STEP_BYTES = 1024
+
 
 def inflate_body(message: StoredMessage) -> bytes:
     """The body as the program sent it. Raises RecordError if it is damaged, too large, or in need of a package."""
@@ -59,14 +61,21 @@ def _inflate_lz4(data: bytes) -> bytes:
 
 def _inflate_zstd(data: bytes) -> bytes:
     zstandard = _package("zstandard", "ZSTD")
+    stream = zstandard.ZstdDecompressor().decompressobj()
+    parts: list[bytes] = []
+    total = at = 0
     try:
-        stream = zstandard.ZstdDecompressor().stream_reader(data)
-        found: bytes = stream.read(INFLATED_BYTES_MAX + 1)
+        while at < len(data) and not stream.eof:  # in small steps: each may become 30,000 times as much
+            parts.append(stream.decompress(data[at : at + _ZSTD_STEP_BYTES]))
+            at += _ZSTD_STEP_BYTES
+            total += len(parts[-1])
+            if total > INFLATED_BYTES_MAX:
+                raise RecordError(f"a ZSTD frame over the limit of {INFLATED_BYTES_MAX} bytes")
     except zstandard.ZstdError as error:
         raise RecordError(f"ZSTD: {error}") from None
-    if len(found) > INFLATED_BYTES_MAX:
-        raise RecordError(f"a ZSTD frame over the limit of {INFLATED_BYTES_MAX} bytes")
-    return found
+    if not stream.eof:
+        raise RecordError("a ZSTD frame that ends early")
+    return b"".join(parts)
 
 
 def _package(name: str, kind: str) -> Any:

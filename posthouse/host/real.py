@@ -68,7 +68,13 @@ class _RealListener:
 class RealNet:
     async def serve(self, factory: Callable[[], asyncio.Protocol], address: Address) -> Listener:
         loop = asyncio.get_running_loop()
-        return _RealListener(await loop.create_server(factory, address.host, address.port, backlog=1024))
+        try:
+            server = await loop.create_server(factory, address.host, address.port, backlog=1024)
+        except OSError as error:
+            if error.errno is None or isinstance(error, socket.gaierror):
+                raise
+            raise OSError(error.errno, os.strerror(error.errno)) from error  # asyncio's own text says it all twice
+        return _RealListener(server)
 
     async def dial(self, factory: Callable[[], asyncio.Protocol], address: Address) -> asyncio.Protocol:
         loop = asyncio.get_running_loop()

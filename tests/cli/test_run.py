@@ -72,7 +72,7 @@ def test_store_that_fails_ends_the_process_with_one_clear_line(tmp_path: Path) -
         pytest.skip("needs bash to limit the size of files")
     limited = (bash, "-c", 'ulimit -f 256 && exec "$@"', "-")
     with running(tmp_path / "data", *free_ports(), launcher=limited) as server:
-        done = server.run("send", "hello", "x" * 10_000, "--count", "100", "--timeout", "2")
+        done = server.run("send", "hello", "x" * 4000, "--count", "200", "--timeout", "2")
         assert done.returncode != 0
         _, errors = server.process.communicate(timeout=STOP_TIMEOUT_S)
         assert server.process.returncode == 1

@@ -9,10 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from posthouse.cli.serve import house_config
+from posthouse.cli.settings import ServerSettings
+from posthouse.host.net import Address
 from tests.cli.server import free_ports, posthouse, running
 
 
@@ -25,6 +29,15 @@ def test_serve_says_where_it_is_and_what_to_type_next(tmp_path: Path) -> None:
         assert "an acknowledgement means on disk" in text
         assert f"posthouse send hello 'first mail' --nameservers {server.nameserver}" in text
         assert "Warning" not in text
+
+
+def test_own_nameserver_is_not_one_elsewhere() -> None:
+    given = (Address("127.0.0.1", 9876), Address("localhost", 9876), Address("127.0.0.1", 9877), Address("ns", 9876))
+    settings = ServerSettings(host="127.0.0.1", loop="auto", log_level="warning", nameservers=given)
+    assert house_config(settings, has_nameserver=True, has_broker=True).nameservers == given[2:]
+    assert house_config(settings, has_nameserver=False, has_broker=True).nameservers == given
+    elsewhere = replace(settings, host="10.0.0.1")
+    assert house_config(elsewhere, has_nameserver=True, has_broker=True).nameservers == given
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

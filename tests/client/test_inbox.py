@@ -56,11 +56,11 @@ def test_done_twice_counts_once() -> None:
 def test_it_is_full_by_number() -> None:
     box = inbox()
     box.pulled([message(n) for n in range(INBOX_MESSAGES_MAX)], QueueOffset(INBOX_MESSAGES_MAX))
-    assert not box.full
+    assert box.full is False
     box.pulled([message(INBOX_MESSAGES_MAX)], QueueOffset(INBOX_MESSAGES_MAX + 1))
-    assert box.full
+    full_before = box.full
     box.done(QueueOffset(5))
-    assert not box.full
+    assert (full_before, box.full) == (True, False)
 
 
 def test_it_is_full_by_bytes() -> None:
@@ -75,8 +75,9 @@ def test_it_is_full_by_bytes() -> None:
 def test_it_is_full_by_span_when_one_message_is_slow() -> None:
     box = inbox()
     box.pulled([message(0)], QueueOffset(INBOX_SPAN_MAX))
-    assert not box.full
+    found = [box.full]
     box.pulled([], QueueOffset(INBOX_SPAN_MAX + 1))
-    assert box.full
+    found.append(box.full)
     box.done(QueueOffset(0))
-    assert not box.full
+    found.append(box.full)
+    assert found == [False, True, False]

@@ -59,6 +59,25 @@ def test_missing_package_is_named_by_the_extra_that_brings_it(kind: int, package
         inflate_body(stored(b"x", SysFlag.COMPRESSED | kind))
 
 
+def _compressed(kind: int, data: bytes) -> bytes:
+    if kind == LZ4:
+        return bytes(pytest.importorskip("lz4.frame").compress(data))
+    return bytes(pytest.importorskip("zstandard").compress(data))
+
+
+@pytest.mark.parametrize("kind", [LZ4, ZSTD], ids=["LZ4", "ZSTD"])
+def test_body_of_another_kind_inflates_where_its_package_is_there(kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    flag = SysFlag.COMPRESSED | kind
+    whole = _compressed(kind, b"hi" * 5000)
+    assert inflate_body(stored(whole, flag)) == b"hi" * 5000
+    for broken in (b"", whole[:-8], b"x" + whole[1:]):
+        with pytest.raises(RecordError):
+            inflate_body(stored(broken, flag))
+    monkeypatch.setattr(compression, "INFLATED_BYTES_MAX", 1000)
+    with pytest.raises(RecordError, match="limit of 1000"):
+        inflate_body(stored(whole, flag))
+
+
 def test_unknown_type_is_refused() -> None:
     with pytest.raises(RecordError, match="0x400"):
         inflate_body(stored(b"x", SysFlag.COMPRESSED | 0x400))

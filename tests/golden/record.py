@@ -71,9 +71,10 @@ class Recorder:
     def first(self, code: RequestCode, *, is_answer: bool = False, body: bytes = b"", ext: str = "") -> Frame:
         """The first frame of that kind with these bytes in its body and this text in its header."""
         for each in self.found:
-            if each.request_code == code and each.is_answer is is_answer and (not is_answer or each.command.code == 0):
-                if body in each.frame.body and ext.encode() in each.frame.header:
-                    return each.frame
+            wanted = each.request_code == code and each.is_answer is is_answer
+            failed = each.is_answer and each.command.code != 0
+            if wanted and not failed and body in each.frame.body and ext.encode() in each.frame.header:
+                return each.frame
         raise LookupError(f"{code.name} was not seen")
 
 

@@ -155,6 +155,10 @@ class FaultyDisk:
         change(inode.data)
         inode.synced = bytes(inode.data)
 
+    def flip(self, name: str, at: int) -> None:
+        """Flips a bit of one byte."""
+        self.edit(name, lambda data: data.__setitem__(at, data[at] ^ 4))
+
     # The work
 
     def check_alive(self) -> None:
@@ -242,7 +246,8 @@ def _torn(inode: _Inode, rng: random.Random) -> bytes:
     old, new = inode.synced, bytes(inode.data)
     if old == new:
         return new
-    size = rng.randint(min(len(old), len(new)), max(len(old), len(new)))
+    between = rng.randint(min(len(old), len(new)), max(len(old), len(new)))
+    size = rng.choice((len(old), len(new), between))
     if rng.random() < 0.5 and new.startswith(old):
         return new[:size]  # a prefix
     found = bytearray(old[:size].ljust(size, b"\0"))

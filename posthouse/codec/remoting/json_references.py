@@ -39,8 +39,9 @@ class _Resolver:
         before = self._nodes
         self._count(1)
         if isinstance(value, dict):
-            if len(value) == 1 and "$ref" in value:
-                return self._target(value["$ref"], depth)
+            path = value.get("$ref")
+            if len(value) == 1 and isinstance(path, str):
+                return self._target(path, depth)
             for key, member in value.items():
                 value[key] = self.visit(member, depth + 1)
             members = list(value.values())
@@ -52,11 +53,11 @@ class _Resolver:
         self._complete[id(value)] = (self._nodes - before, 1 + max(levels, default=0))
         return value
 
-    def _target(self, path: Any, depth: int) -> Any:
-        found = self._walk(path) if isinstance(path, str) else None
+    def _target(self, path: str, depth: int) -> Any:
+        found = self._walk(path)
         complete = self._complete.get(id(found)) if isinstance(found, (dict, list)) else None
         if complete is None:
-            raise WireError(f"the JSON's reference {str(path)[:80]!r} leads to nothing that came before")
+            raise WireError(f"the JSON's reference {path[:80]!r} leads to nothing that came before")
         nodes, levels = complete
         if depth + levels > NESTING_MAX:
             raise WireError(f"JSON that is nested deeper than {NESTING_MAX}")

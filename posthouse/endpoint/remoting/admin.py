@@ -9,6 +9,7 @@ from posthouse.codec.remoting.bodies.java_properties import write_java_propertie
 from posthouse.codec.remoting.bodies.topics import encode_kv_table
 from posthouse.codec.remoting.codes import RequestCode
 from posthouse.codec.remoting.command import Command
+from posthouse.codec.remoting.headers.admin import GET_BROKER_CONFIG_REPLY, GetBrokerConfigReply
 from posthouse.endpoint.remoting.dispatcher import HOT, Reply, Route
 from posthouse.model.limits import MESSAGE_BYTES_MAX
 
@@ -36,7 +37,8 @@ def broker_config(broker: Broker, header: None, command: Command, peer: Remoting
         "namesrvAddr": ";".join(map(str, config.nameservers)),
     }
     version = encode_data_version(broker.topics.version).decode()
-    return Reply(ext={"version": version}, body=write_java_properties(table))
+    ext = GET_BROKER_CONFIG_REPLY.encode(GetBrokerConfigReply(version=version))
+    return Reply(ext=ext, body=write_java_properties(table))
 
 
 def _text(value: bool) -> str:

@@ -34,7 +34,7 @@ def pull(broker: Broker, header: PullMessage, command: Command, peer: RemotingPe
         QueueOffset(header.queue_offset),
         header.messages_max,
         QueueOffset(header.commit_offset) if flag & PullFlag.COMMIT_OFFSET else None,
-        header.suspend_timeout_ms if flag & PullFlag.SUSPEND else 0,
+        header.suspend_timeout_ms if flag & PullFlag.SUSPEND and not command.is_one_way else 0,
         (header.subscription or "") if flag & PullFlag.SUBSCRIPTION else None,
         header.expression_type,
         header.sub_version,
@@ -42,6 +42,8 @@ def pull(broker: Broker, header: PullMessage, command: Command, peer: RemotingPe
     request_id = command.request_id
 
     def done(result: PullResult | Refused) -> None:
+        if command.is_one_way:
+            return
         if isinstance(result, Refused):
             peer.answer(response(RESPONSE_CODE_OF[result.reason], request_id, remark=result.remark))
             return

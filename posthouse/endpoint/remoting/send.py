@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,34 +40,47 @@ def send(broker: Broker, header: SendMessage, command: Command, peer: RemotingPe
     if header.batch:
         _send_batch(broker, header, message, command, peer, store_host)
         return None
-    answer = _Answer(command, peer, header.queue_id, store_host)
+    answer = _Answer(command, peer, header.queue_id, store_host, broker.bug)
     accepted = broker.send.send(message, header.default_topic, header.default_topic_queues, store_host, answer.sent)
     answer.unique_id = accepted.unique_id
     return None
 
 
 class _Answer:
-    """What is known of a send until its receipt comes."""
+    """What is known of a send until its receipt comes. Nothing comes out of `sent`: others' receipts follow."""
 
-    __slots__ = ("command", "peer", "queue_id", "store_host", "unique_id")
+    __slots__ = ("command", "on_bug", "peer", "queue_id", "store_host", "unique_id")
 
-    def __init__(self, command: Command, peer: RemotingPeer, queue_id: int, store_host: Endpoint) -> None:
+    def __init__(
+        self,
+        command: Command,
+        peer: RemotingPeer,
+        queue_id: int,
+        store_host: Endpoint,
+        on_bug: Callable[[BaseException], None],
+    ) -> None:
         self.command = command
         self.peer = peer
         self.queue_id = queue_id
         self.store_host = store_host
+        self.on_bug = on_bug
         self.unique_id = ""
 
     def sent(self, put: Put, error: LogFailed | None) -> None:
         command = self.command
         if command.flag & 2:
             return
-        if error is not None:
-            _refuse(command, self.peer, error)
-            return
-        queue_id = self.queue_id if self.queue_id >= 0 else put.queue.queue_id
-        message_id = offset_message_id(self.store_host, put.log_offset)
-        self.peer.write(encode_send_reply(command.request_id, message_id, queue_id, put.queue_offset, self.unique_id))
+        try:
+            if error is not None:
+                _refuse(command, self.peer, error)
+                return
+            queue_id = self.queue_id if self.queue_id >= 0 else put.queue.queue_id
+            message_id = offset_message_id(self.store_host, put.log_offset)
+            self.peer.write(
+                encode_send_reply(command.request_id, message_id, queue_id, put.queue_offset, self.unique_id)
+            )
+        except Exception as mistake:
+            self.on_bug(mistake)
 
 
 def _refuse(command: Command, peer: RemotingPeer, error: LogFailed) -> None:
@@ -87,7 +101,7 @@ def _send_batch(
     except WireError as error:
         raise Refused(Reason.MESSAGE_ILLEGAL, str(error)) from None
     puts: list[Put] = []
-    done = partial(_batch_sent, puts, command, peer, store_host)
+    done = partial(_batch_sent, puts, command, peer, store_host, broker.bug)
     puts += broker.send.send_many(message, entries, header.default_topic, header.default_topic_queues, store_host, done)
 
 
@@ -96,13 +110,17 @@ def _batch_sent(
     command: Command,
     peer: RemotingPeer,
     store_host: Endpoint,
+    on_bug: Callable[[BaseException], None],
     last: Put,
     error: LogFailed | None,
 ) -> None:
     if command.is_one_way:
         return
-    if error is not None:
-        _refuse(command, peer, error)
-        return
-    ids = ",".join(offset_message_id(store_host, put.log_offset) for put in puts)
-    peer.write(encode_send_reply(command.request_id, ids, last.queue.queue_id, puts[0].queue_offset, ""))
+    try:
+        if error is not None:
+            _refuse(command, peer, error)
+            return
+        ids = ",".join(offset_message_id(store_host, put.log_offset) for put in puts)
+        peer.write(encode_send_reply(command.request_id, ids, last.queue.queue_id, puts[0].queue_offset, ""))
+    except Exception as mistake:
+        on_bug(mistake)

@@ -34,6 +34,7 @@ class RemotingServer:
         self._peers: dict[RemotingPeer, None] = {}
         self._listener: Listener | None = None
         self._full = False
+        self._closing = False
 
     async def start(self, address: Address) -> Address:
         """Listens; the address with the real port. Raises OSError."""
@@ -44,6 +45,9 @@ class RemotingServer:
         return RemotingPeer(self, idle_seconds=self._idle_seconds)
 
     def connected(self, peer: RemotingPeer) -> None:
+        if self._closing:
+            peer.close("the server is stopping")
+            return
         if len(self._peers) >= self._connections_max:
             if not self._full:
                 self._full = True
@@ -70,6 +74,7 @@ class RemotingServer:
     async def close(self) -> None:
         """Stops listening and closes all connections; what was answered still leaves."""
         self.stop_listening()
+        self._closing = True
         await self._dispatcher.close()
         peers = list(self._peers)
         for peer in peers:

@@ -162,3 +162,7 @@ def test_any_plain_bytes_are_a_registration_or_a_wire_error(data: bytes) -> None
 def test_any_compressed_bytes_are_a_registration_or_a_wire_error(data: bytes, inside: bytes) -> None:
     gives_a_value_or(WireError, lambda each: decode_registration(each, compressed=True), data)
     gives_a_value_or(WireError, lambda each: decode_registration(each, compressed=True), zlib.compress(inside))
+
+
+def test_body_that_is_a_zlib_stream_is_one_whatever_the_header_says() -> None:
+    assert decode_registration(encode_registration(ONE, compressed=True), compressed=False) == ONE
