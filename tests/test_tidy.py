@@ -68,6 +68,13 @@ TESTED_ELSEWHERE: Final = {
     "host/clock.py": "an interface; its real form is tests/host/test_real.py",
     "host/disk.py": "an interface; its real forms are tests/host/test_real.py and test_memory.py",
     "host/randomness.py": "an interface; its real form is tests/host/test_real.py",
+    "model/connection.py": "plain values; tests/codec/remoting/bodies/test_consumers.py",
+    "model/group.py": "plain values; tests/codec/remoting/bodies/test_groups.py and test_heartbeat.py",
+    "model/heartbeat.py": "plain values; tests/codec/remoting/bodies/test_heartbeat.py",
+    "model/limits.py": "numbers; each is tested where it is kept",
+    "model/offsets.py": "names of types",
+    "model/pull.py": "plain values; tests/broker/test_pull.py",
+    "model/registration.py": "plain values; tests/codec/remoting/bodies/test_registration.py",
 }
 
 # Texts that name somebody's machine or one particular registry. Written in pieces, so that this file has none of them.

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self, TypeAlias
 
+from posthouse.client.duty import begin_duty
 from posthouse.client.errors import BrokerRefused, NoRoute, PosthouseError
 from posthouse.client.inbox import QueueInbox
 from posthouse.client.offsets import GroupOffsets
@@ -145,10 +146,10 @@ class PushConsumer:
         except BaseException:
             await session.close()
             raise
-        self._workers = [asyncio.create_task(self._work(), name=f"worker {n}") for n in range(self._concurrency)]
+        self._workers = [begin_duty(self._work(), f"worker {n}") for n in range(self._concurrency)]
         self._duties = [
-            asyncio.create_task(self._shares.run(), name="shares"),
-            asyncio.create_task(self._commit(), name="commit"),
+            begin_duty(self._shares.run(), f"group {self.group}: sharing queues"),
+            begin_duty(self._commit(), f"group {self.group}: committing"),
         ]
 
     async def close(self) -> None:
@@ -217,9 +218,7 @@ class PushConsumer:
 
     def _enter(self, queue: MessageQueue, offset: QueueOffset | None) -> None:
         log.debug("group %s: reading %s", self.group, queue)
-        reader = asyncio.create_task(self._read(queue, offset), name=f"reader {queue}")
-        reader.add_done_callback(_look_at)
-        self._readers[queue] = reader
+        self._readers[queue] = begin_duty(self._read(queue, offset), f"the reader of {queue}")
 
     def _leave(self, queue: MessageQueue) -> None:
         """Another member takes over from the offset committed here; what is not done comes to it again."""
@@ -339,7 +338,7 @@ class PushConsumer:
             return  # whoever reads the queue now gets the message again
         try:
             await self._retries.put_back(message, delay_level)
-        except PosthouseError as error:
+        except Exception as error:  # whatever it was, the message must not be lost
             log.warning("%s could not be put back (%s); it is tried here again", message.message_id, error)
             asyncio.get_running_loop().call_later(LOCAL_RETRY_SECONDS, self._again, inbox, message)
         else:
@@ -363,8 +362,3 @@ def _subscriptions(group: str, subscribe: str | Mapping[str, str], version: int)
         except Refused as refused:
             raise ValueError(f"the subscription to {topic}: {refused.remark}") from None
     return found
-
-
-def _look_at(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("%s ended with an error; the next round of sharing begins it again", task.get_name(), exc_info=error)

@@ -196,11 +196,13 @@ class Sender:
     def _fill(self) -> None:
         """Begins those that wait, while there is room. One that ends at once makes room for the next round only."""
         self._filling = True
-        while self._waiting and self._has_room(len(self._waiting[0].body)):
-            following = self._waiting.popleft()
-            if not following.future.done():
-                self._launch(following)
-        self._filling = False
+        try:
+            while self._waiting and self._has_room(len(self._waiting[0].body)):
+                following = self._waiting.popleft()
+                if not following.future.done():
+                    self._launch(following)
+        finally:
+            self._filling = False
 
     def _give(self, sending: Sending, outcome: SendReceipt | list[SendReceipt] | PosthouseError) -> None:
         future = sending.future

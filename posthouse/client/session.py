@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from posthouse.client.duty import begin_duty
 from posthouse.client.errors import (
     BadAnswer,
     BrokerRefused,
@@ -96,8 +97,8 @@ class Session:
             raise ClientClosed(self.kind, "cannot be opened twice")
         self.state = "open"
         self._tasks = [
-            asyncio.create_task(self._poll_routes(), name=f"{self.kind}: routes"),
-            asyncio.create_task(self._beat(), name=f"{self.kind}: heartbeat"),
+            begin_duty(self._poll_routes(), f"{self.kind}: routes"),
+            begin_duty(self._beat(), f"{self.kind}: heartbeat"),
         ]
 
     def check_open(self) -> None:

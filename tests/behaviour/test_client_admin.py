@@ -64,9 +64,14 @@ async def test_the_figures_of_a_topic_count_its_messages(server: Server, name: s
         one, two = await producer.queues(name)
         await asyncio.gather(*(producer.send(name, b"x", queue=one) for _ in range(7)))
         await producer.send(name, b"x", queue=two)
+
+        async def bounds_of_all() -> list[tuple[int, int]]:
+            stats = await admin.topic_stats(name)
+            assert list(stats.queues) == [one, two]
+            return [(bounds.min_offset, bounds.max_offset) for bounds in stats.queues.values()]
+
+        await until_equal(bounds_of_all, [(0, 7), (0, 1)])
         stats = await admin.topic_stats(name)
-        assert list(stats.queues) == [one, two]
-        assert [(bounds.min_offset, bounds.max_offset) for bounds in stats.queues.values()] == [(0, 7), (0, 1)]
         assert all(bounds.updated_at_ms > 1_600_000_000_000 for bounds in stats.queues.values())
 
 
@@ -87,7 +92,11 @@ async def test_the_figures_of_a_group_show_its_backlog(server: Server, name: str
             assert members.subscriptions[name].expression == "*"
         for _ in range(3):
             await producer.send(name, b"x")
-        ((_, progress),) = (await admin.group_stats(group, name)).queues.items()
-        assert (progress.consumer_offset, progress.broker_offset, progress.backlog) == (5, 8, 3)
+
+        async def figures() -> list[tuple[int, int, int]]:
+            found = (await admin.group_stats(group, name)).queues.values()
+            return [(progress.consumer_offset, progress.broker_offset, progress.backlog) for progress in found]
+
+        await until_equal(figures, [(5, 8, 3)])
         with pytest.raises(BrokerRefused, match=r"CONSUMER_NOT_ONLINE.*start a consumer of that group"):
             await admin.group_connections(f"{group}-none", broker)

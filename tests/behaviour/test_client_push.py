@@ -164,6 +164,14 @@ async def test_a_group_goes_on_where_it_was(server: Server, name: str) -> None:
     assert Counter(second.bodies) == Counter(dict.fromkeys(later, 1))
 
 
+async def test_a_new_group_gets_what_a_young_topic_already_has(server: Server, name: str) -> None:
+    """Though it begins at the end by default: brokers say 0 for a group without an offset on a young queue."""
+    sent = await send_numbers(server, name, range(10))
+    got = Got()
+    async with PushConsumer(f"g-{name}", server.nameserver, subscribe=name, handler=got):
+        await until(lambda: set(got.bodies) == sent)
+
+
 async def test_a_new_group_begins_where_it_says(server: Server, name: str) -> None:
     await make_topic(server, name, 1)
     old = await send_numbers(server, name, range(20))

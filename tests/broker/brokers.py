@@ -89,9 +89,7 @@ async def send(
 ) -> Sent:
     """Sends and waits for the receipt. Raises Refused."""
     received: asyncio.Future[tuple[Put, LogFailed | None]] = asyncio.get_running_loop().create_future()
-    accepted = broker.send.send(
-        new, template, queues, store_host, lambda put, error: received.set_result((put, error))
-    )
+    accepted = broker.send.send(new, template, queues, store_host, lambda put, error: received.set_result((put, error)))
     put, error = await asyncio.wait_for(received, 5)
     return Sent(accepted, put, error)
 

@@ -122,9 +122,10 @@ async def test_message_that_is_not_committed_is_not_in_the_bounds() -> None:
 
 
 async def test_times_at_which_messages_were_stored() -> None:
-    clock = ManualClock(1000)
+    clock = ManualClock(500)
     async with running(host=host_on(FaultyDisk(), clock)) as broker:
         assert await broker.offsets.earliest_stored_at_ms("T", 0) == -1
+        clock.at_ms = 1000
         await send(broker, message("T"))
         clock.at_ms = 2000
         await send(broker, message("T"))
@@ -138,15 +139,22 @@ async def test_times_at_which_messages_were_stored() -> None:
 
 @pytest.mark.parametrize(
     "at_ms, lower, upper",
-    [(-(2**63), 0, 0), (999, 0, 0), (1000, 0, 0), (1500, 1, 0), (2000, 1, 2), (2001, 3, 2), (3000, 3, 3), (2**63 - 1, 4, 3)],
+    [
+        (-(2**63), 0, 0),
+        (999, 0, 0),
+        (1000, 0, 0),
+        (1500, 1, 0),
+        (2000, 1, 2),
+        (2001, 3, 2),
+        (3000, 3, 3),
+        (2**63 - 1, 4, 3),
+    ],
 )
 async def test_search_by_time(at_ms: int, lower: int, upper: int) -> None:
-    clock = ManualClock()
+    clock = ManualClock(500)
     async with running(host=host_on(FaultyDisk(), clock)) as broker:
         for stored_at_ms in (1000, 2000, 2000, 3000):
             clock.at_ms = stored_at_ms
-            if stored_at_ms == 1000:
-                broker.store._stored_at_ms = EpochMs(0)  # the clock of this test begins before the broker's start
             await send(broker, message("T"))
         assert await broker.offsets.search("T", 0, EpochMs(at_ms), upper=False) == lower
         assert await broker.offsets.search("T", 0, EpochMs(at_ms), upper=True) == upper

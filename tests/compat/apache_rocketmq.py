@@ -44,6 +44,7 @@ ADMIN_TIMEOUT_S = 60.0
 _POM = pathlib.Path(__file__).parent / "apache" / "pom.xml"
 _HOST = "127.0.0.1"
 _DEFAULT_TOPIC = "TBW102"  # registered by each broker that creates topics on demand; clients look for its route
+_BROKER_PORT_OFFSETS = (-2, 0, 1)  # its "fast" port, its port, replication
 _GET_ROUTE = 105
 _SUCCESS = 0
 
@@ -97,8 +98,8 @@ class ApacheRocketMQ:
         self._flush = flush
         self._heap_mib = heap_mib
         self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
-        broker_port = free_port(around=(-2, 0, 1)) if broker_port is None else broker_port
-        taken = {broker_port - 2, broker_port, broker_port + 1}
+        broker_port = free_port(around=_BROKER_PORT_OFFSETS) if broker_port is None else broker_port
+        taken = {broker_port + offset for offset in _BROKER_PORT_OFFSETS}
         nameserver_port = free_port(avoid=taken) if nameserver_port is None else nameserver_port
         if nameserver_port in taken:
             raise ApacheError(f"the broker takes the ports {sorted(taken)}; give the NameServer another one")
@@ -139,6 +140,11 @@ class ApacheRocketMQ:
                 process.wait()
 
     def _start(self) -> None:
+        # Another server there would answer in the place of the one that could not start.
+        ports = (self._nameserver_port, *(self._broker_port + offset for offset in _BROKER_PORT_OFFSETS))
+        taken = [port for port in ports if not _is_free(port)]
+        if taken:
+            raise ApacheError(f"something listens on {taken} of {_HOST} already; stop it or give other ports")
         classpath = resolve_classpath(self.version)
         conf = self._data / "home" / "conf"
         for folder in (conf, self.logs, self._data / "store", self._data / "user"):

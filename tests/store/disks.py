@@ -136,7 +136,10 @@ class FaultyDisk:
     def kill(self) -> FaultyDisk:
         """The disk after the process died: what the operating system had is there, what was held is not."""
         self._dead = True
-        return FaultyDisk(self.files())
+        after = FaultyDisk(self.files())
+        for name, inode in self._inodes.items():
+            after._inodes[name].synced = inode.synced
+        return after
 
     def crash(self, rng: random.Random) -> FaultyDisk:
         """The disk after a power cut: what was synced, and of the rest a prefix or any of its sectors."""
@@ -242,7 +245,7 @@ class FaultyDisk:
 
 
 def _torn(inode: _Inode, rng: random.Random) -> bytes:
-    """A file after a power cut."""
+    """A file after a power cut. Its length may be the old or the new one, whatever of its bytes is there."""
     old, new = inode.synced, bytes(inode.data)
     if old == new:
         return new

@@ -651,6 +651,37 @@ async def test_a_tail_that_spans_segments_is_cut_from_the_end_back() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_power_cut_is_never_taken_for_damage_and_loses_nothing_synced() -> None:
+    """Bursts of several batches in one commit, kills and power cuts, one after the other on the same files."""
+    cut = 0
+    for seed in range(150):
+        rng = random.Random(seed)
+        disk, name, durable = FaultyDisk(), 0, 0
+        for _ in range(4):
+            log, recorder, replayed, recovered = open_local(disk, segment_bytes=3000, batch_bytes=600)
+            assert [data for data, _ in replayed] == [record(n, 300) for n in range(len(replayed))], f"seed {seed}"
+            assert len(replayed) >= durable, f"seed {seed}"
+            cut += recovered.cut_bytes > 0
+            durable = name = len(replayed)
+            synced: set[object] = set()
+            disk.hold()
+            for _ in range(rng.randint(1, 6)):
+                for _ in range(rng.randint(1, 8)):
+                    if rng.random() < 0.6:
+                        synced.add(name)
+                    put(log, name, 300, sync=name in synced)
+                    name += 1
+                await turns(3)
+                disk.release(rng.randint(0, len(disk.held)))
+                await turns(3)
+            for number, receipt in enumerate(recorder.receipts, len(replayed) + 1):
+                if receipt in synced:
+                    durable = number
+            disk = disk.kill() if rng.random() < 0.3 else disk.crash(rng)
+    assert cut > 50
+
+
+@pytest.mark.asyncio
 async def test_recovery_twice_gives_the_same() -> None:
     for seed in range(60):
         rng = random.Random(seed)

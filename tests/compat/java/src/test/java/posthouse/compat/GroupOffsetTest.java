@@ -116,8 +116,11 @@ class GroupOffsetTest {
         MessageQueue queue = clients.queues(topic).get(0);
         DefaultMQPullConsumer introducer = clients.pullConsumer(group);
         introducer.pull(queue, "*", 0, 1); // makes the group known to the broker
+        var admin = clients.admin();
+        Await.until("the first heartbeat", Await.SOON,
+                () -> !admin.examineConsumerConnectionInfo(group).getConnectionSet().isEmpty());
         introducer.shutdown(); // else it would have a share of the queues
-        clients.admin().updateConsumeOffset(clients.brokerAddress(), group, queue, 7);
+        admin.updateConsumeOffset(clients.brokerAddress(), group, queue, 7);
 
         Inbox inbox = new Inbox();
         clients.consuming(group, topic, inbox);
