@@ -135,7 +135,7 @@ _REMEDIES: dict[int, str] = {
     ResponseCode.SUBSCRIPTION_PARSE_FAILED: "write the subscription as `*` or `TagA || TagB`",
     ResponseCode.SUBSCRIPTION_NOT_EXIST: "all members of a group must subscribe to the same topics",
     ResponseCode.SUBSCRIPTION_NOT_LATEST: "all members of a group must subscribe to the same topics",
-    ResponseCode.SUBSCRIPTION_GROUP_NOT_EXIST: "create the group with `posthouse group create`",
+    ResponseCode.SUBSCRIPTION_GROUP_NOT_EXIST: "create the group, or let the broker make groups of its own accord",
     ResponseCode.INVALID_PARAMETER: "check the name of the topic and the number of its queues",
     ResponseCode.QUERY_NOT_FOUND: "there is nothing under that name",
     ResponseCode.CONSUMER_NOT_ONLINE: "start a consumer of that group first",

@@ -7,6 +7,7 @@ together but the first registration, which `start` waits for: whoever sees the h
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from dataclasses import dataclass
 
@@ -132,9 +133,10 @@ class House:
             return await server.start(wanted)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise StartError(
-                f"the {what} cannot listen on {wanted}: {reason}; choose another port, or stop the program that has it"
-            ) from error
+            remedy = "choose another port, or stop the program that has it"
+            if error.errno != errno.EADDRINUSE:
+                remedy = "is it an address of this machine, and a port that may be used?"
+            raise StartError(f"the {what} cannot listen on {wanted}: {reason}; {remedy}") from error
 
     def _broker_failed(self, failed: asyncio.Future[None]) -> None:
         error = failed.exception() if not failed.cancelled() else None

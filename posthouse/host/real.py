@@ -71,14 +71,15 @@ class RealNet:
         try:
             server = await loop.create_server(factory, address.host, address.port, backlog=1024)
         except OSError as error:
-            if error.errno is None or isinstance(error, socket.gaierror):
-                raise
-            raise OSError(error.errno, os.strerror(error.errno)) from error  # asyncio's own text says it all twice
+            raise _plain(error) from error
         return _RealListener(server)
 
     async def dial(self, factory: Callable[[], asyncio.Protocol], address: Address) -> asyncio.Protocol:
         loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_connection(factory, address.host, address.port)
+        try:
+            _, protocol = await loop.create_connection(factory, address.host, address.port)
+        except OSError as error:
+            raise _plain(error) from error
         return protocol
 
     def local_ip(self) -> str:
@@ -91,6 +92,13 @@ class RealNet:
 
     def process_id(self) -> int:
         return os.getpid()
+
+
+def _plain(error: OSError) -> OSError:
+    """The same error in the system's words: an event loop's own text repeats the address."""
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return error
+    return OSError(error.errno, os.strerror(error.errno))
 
 
 class RealFile:

@@ -42,8 +42,8 @@ async def cluster(
 ) -> AsyncIterator[Cluster]:
     """Starts a cluster, and ends it with the block. All brokers can be sent to when the block begins.
 
-        async with posthouse.testing.cluster(brokers=2) as cluster:
-            producer = Producer(cluster.nameservers)
+        async with posthouse.testing.cluster(brokers=2) as cluster, Producer(cluster.nameservers) as producer:
+            await producer.send("orders", b"42")
 
     `data` is a folder in which each broker gets one of its own; a cluster that is started there later has what this
     one stored. If a broker fails inside the block, on a full disk for example, the end of the block raises the reason.

@@ -29,9 +29,9 @@ SUSPEND, SUBSCRIPTION, COMMIT = 2, 4, 1
 
 
 @asynccontextmanager
-async def house(host: Host | None = None, **changes: Any) -> AsyncIterator[House]:
+async def house(machine: Host | None = None, **changes: Any) -> AsyncIterator[House]:
     """A house that has started, with a NameServer and a broker unless `changes` say otherwise."""
-    found = House(host or Host.real(), replace(IN_MEMORY, **changes))
+    found = House(machine or Host.real(), replace(IN_MEMORY, **changes))
     await found.start()
     try:
         yield found
@@ -108,39 +108,39 @@ async def client(address: Address | None) -> AsyncIterator[Client]:
         await found.close()
 
 
-_LETTERS = dict(
-    producerGroup="a",
-    topic="b",
-    defaultTopic="c",
-    defaultTopicQueueNums="d",
-    queueId="e",
-    sysFlag="f",
-    bornTimestamp="g",
-    flag="h",
-    properties="i",
-    reconsumeTimes="j",
-    unitMode="k",
-    maxReconsumeTimes="l",
-    batch="m",
-)
+_LETTERS = {
+    "producerGroup": "a",
+    "topic": "b",
+    "defaultTopic": "c",
+    "defaultTopicQueueNums": "d",
+    "queueId": "e",
+    "sysFlag": "f",
+    "bornTimestamp": "g",
+    "flag": "h",
+    "properties": "i",
+    "reconsumeTimes": "j",
+    "unitMode": "k",
+    "maxReconsumeTimes": "l",
+    "batch": "m",
+}
 
 
 def long_send_ext(topic: str, **changes: Any) -> dict[str, Any]:
     """The header of request 10."""
-    ext: dict[str, Any] = dict(
-        producerGroup="P",
-        topic=topic,
-        defaultTopic="TBW102",
-        defaultTopicQueueNums=4,
-        queueId=0,
-        sysFlag=0,
-        bornTimestamp=1_700_000_000_000,
-        flag=0,
-        properties="",
-        reconsumeTimes=0,
-        unitMode=False,
-        batch=False,
-    )
+    ext: dict[str, Any] = {
+        "producerGroup": "P",
+        "topic": topic,
+        "defaultTopic": "TBW102",
+        "defaultTopicQueueNums": 4,
+        "queueId": 0,
+        "sysFlag": 0,
+        "bornTimestamp": 1_700_000_000_000,
+        "flag": 0,
+        "properties": "",
+        "reconsumeTimes": 0,
+        "unitMode": False,
+        "batch": False,
+    }
     return ext | changes
 
 
@@ -150,19 +150,19 @@ def send_ext(topic: str, **changes: Any) -> dict[str, Any]:
 
 
 def pull_ext(topic: str, offset: int = 0, **changes: Any) -> dict[str, Any]:
-    ext: dict[str, Any] = dict(
-        consumerGroup="G",
-        topic=topic,
-        queueId=0,
-        queueOffset=offset,
-        maxMsgNums=32,
-        sysFlag=SUBSCRIPTION,
-        commitOffset=0,
-        suspendTimeoutMillis=15_000,
-        subscription="*",
-        subVersion=0,
-        expressionType="TAG",
-    )
+    ext: dict[str, Any] = {
+        "consumerGroup": "G",
+        "topic": topic,
+        "queueId": 0,
+        "queueOffset": offset,
+        "maxMsgNums": 32,
+        "sysFlag": SUBSCRIPTION,
+        "commitOffset": 0,
+        "suspendTimeoutMillis": 15_000,
+        "subscription": "*",
+        "subVersion": 0,
+        "expressionType": "TAG",
+    }
     return ext | changes
 
 

@@ -288,6 +288,7 @@ async def test_full_lane_is_answered_as_busy_and_has_room_again() -> None:
 
     async with serving(slow, lane=Lane("narrow", 2)) as served:
         under_way = [asyncio.ensure_future(served.client.ask(CODE, body=body)) for body in (b"good", b"bad")]
+        await asyncio.sleep(0)
         answer = await served.client.ask(CODE)
         assert answer.code == ResponseCode.SYSTEM_BUSY
         assert answer.remark is not None
