@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,10 +14,12 @@ import pytest
 from posthouse.broker.broker import Broker
 from posthouse.broker.config import BrokerConfig
 from posthouse.broker.registration import is_unspecified
+from posthouse.codec.remoting.bodies.registration import encode_registration
 from posthouse.codec.remoting.command import Command, response
 from posthouse.host.net import Address
 from posthouse.link.peer import RemotingPeer
 from posthouse.model.refusal import Refused
+from posthouse.model.registration import Registration
 from posthouse.model.topic import Perm, TopicConfig
 from posthouse.nameserver.nameserver import NameServer
 from tests.broker.brokers import message, running, send, until
@@ -274,6 +277,53 @@ async def test_large_table_of_topics_is_sent_compressed(monkeypatch: pytest.Monk
         await until(lambda: "T" in noting.told[-1].registration.topics)
         assert noting.told[-1].header.compressed
         assert noting.told[-1].registration.topics["T"] == wanted
+
+
+async def test_burst_of_changes_to_a_large_table_takes_a_small_share_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spent_s: list[float] = []
+
+    def slow(registration: Registration, *, compressed: bool) -> bytes:
+        began_s = time.perf_counter()
+        time.sleep(0.005)  # as with hundreds of topics
+        body = encode_registration(registration, compressed=compressed)
+        spent_s.append(time.perf_counter() - began_s)
+        return body
+
+    monkeypatch.setattr("posthouse.broker.registration.encode_registration", slow)
+    async with (
+        real_nameserver() as (nameserver, address),
+        noting_nameserver() as (noting, other),
+        registering(BrokerConfig(nameservers=(address, other))) as broker,
+    ):
+        assert await broker.registrar.wait_for_all(5)
+        began_s = time.perf_counter()
+        while time.perf_counter() - began_s < 0.4:
+            await broker.topics.set(TopicConfig(f"T{len(broker.topics.configs())}"))
+            await asyncio.sleep(0.001)
+        assert sum(spent_s) < 0.2 * (time.perf_counter() - began_s)
+        last = broker.topics.configs()[-1].name
+        await until(lambda: knows(nameserver, last), 2)
+        await until(lambda: last in noting.told[-1].registration.topics, 2)
+
+
+async def test_table_that_has_not_changed_is_not_encoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions: list[int] = []
+
+    def counting(registration: Registration, *, compressed: bool) -> bytes:
+        versions.append(registration.version.counter)
+        return encode_registration(registration, compressed=compressed)
+
+    monkeypatch.setattr("posthouse.broker.registration.encode_registration", counting)
+    async with (
+        noting_nameserver() as (noting, address),
+        registering(BrokerConfig(nameservers=(address,), register_period_s=0.01)) as broker,
+    ):
+        await until(lambda: len(noting.told) >= 5)
+        await broker.topics.set(TopicConfig("T"))
+        await until(lambda: "T" in noting.told[-1].registration.topics)
+        assert len(versions) == len(set(versions)) == 2
 
 
 async def test_mistake_in_registering_ends_the_broker_and_not_only_its_registration(

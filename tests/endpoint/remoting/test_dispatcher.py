@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -320,14 +321,21 @@ async def test_close_ends_the_work_under_way_also_what_has_just_begun() -> None:
             ended.append("ended")
         return Reply()
 
-    async with serving(slow, lane=Lane("narrow", 1)) as served:
+    works: list[Coroutine[Any, Any, Reply]] = []
+
+    def handle(header: object, command: Command) -> Awaitable[Reply]:
+        works.append(slow(header, command))
+        return works[-1]
+
+    async with serving(handle, lane=Lane("narrow", 1)) as served:
         asked = asyncio.ensure_future(served.client.ask(CODE))
         await asyncio.sleep(0.02)
         await served.dispatcher.close()
         assert ended == ["ended"]
-        begun = Command(CODE, 99)
-        served.dispatcher.request(served.client.peer, begun)
+        served.dispatcher.request(served.client.peer, Command(CODE, 99))
         await served.dispatcher.close()
+        assert ended == ["ended"]
+        assert [inspect.getcoroutinestate(each) for each in works] == [inspect.CORO_CLOSED] * 2
         assert served.dispatcher._tasks_of == {"narrow": 0}
         assert not served.dispatcher._tasks
         asked.cancel()
