@@ -73,7 +73,17 @@ def house_config(settings: ServerSettings, *, has_nameserver: bool, has_broker: 
         cluster=settings.cluster,
         broker_name=settings.broker_name,
         auto_create_topics=settings.auto_create_topics,
+        connections_max=_connections_max(has_nameserver + has_broker),
     )
+
+
+def _connections_max(ports: int) -> int:
+    """Connections for each port: as many as we serve, or as the system's limit on open files leaves."""
+    from posthouse.host.real import raise_open_files_limit
+    from posthouse.model.limits import CONNECTIONS_MAX, DESCRIPTORS_KEPT
+
+    files = raise_open_files_limit(ports * CONNECTIONS_MAX + DESCRIPTORS_KEPT)
+    return max(16, min(CONNECTIONS_MAX, (files - DESCRIPTORS_KEPT) // ports))
 
 
 def _elsewhere(settings: ServerSettings) -> tuple[Address, ...]:

@@ -20,6 +20,7 @@ from posthouse.endpoint.remoting.server import RemotingServer
 from posthouse.host import Host
 from posthouse.host.disk import DiskBusy
 from posthouse.host.net import Address
+from posthouse.model.limits import CONNECTIONS_MAX
 from posthouse.nameserver.kv import KvUnreadable
 from posthouse.nameserver.nameserver import NameServer
 from posthouse.store.message_store import LogMaker, StoreBroken
@@ -47,6 +48,8 @@ class HouseConfig:
     broker_name: str = "broker-a"
     auto_create_topics: bool = True
     long_polling: bool = True
+    connections_max: int = CONNECTIONS_MAX
+    """Of each port. Connections take descriptors that the log needs as well: leave it some."""
 
 
 class House:
@@ -112,14 +115,18 @@ class House:
             on_bug=self._fail,
             on_disconnected=lambda peer: peer_lost(nameserver, peer),
         )
-        self._nameserver_server = RemotingServer(self._host.net, dispatcher)
+        self._nameserver_server = RemotingServer(
+            self._host.net, dispatcher, connections_max=self.config.connections_max
+        )
         self.nameserver_address = await self._listen(self._nameserver_server, "NameServer", port)
 
     async def _start_broker(self, port: int) -> None:
         broker = self.broker
         assert broker is not None
         desk = BrokerDesk(broker, self._fail)
-        self._broker_server = RemotingServer(self._host.net, desk.dispatcher)
+        self._broker_server = RemotingServer(
+            self._host.net, desk.dispatcher, connections_max=self.config.connections_max
+        )
         self.broker_address = await self._listen(self._broker_server, "broker", port)
         if self.nameserver_address is not None:
             broker.registrar.own_nameserver = dialable(self.nameserver_address)

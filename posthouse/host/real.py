@@ -13,6 +13,7 @@ import fcntl
 import os
 import queue
 import random
+import resource
 import shutil
 import socket
 import threading
@@ -27,12 +28,31 @@ from posthouse.host.memory import MemoryDisk
 from posthouse.host.net import Address, Listener
 
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
+_BACKLOG = 128
+"""Connections that wait to be accepted. asyncio accepts this many in one go, each with a descriptor."""
 _sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
 def real_host(data: str | None) -> Host:
     disk: Disk = MemoryDisk() if data is None else RealDisk(data)
     return Host(RealClock(), disk, RealNet(), RealRandomness())
+
+
+def raise_open_files_limit(wanted: int) -> int:
+    """How many files and connections this process may have open now: raised to `wanted`, or as far as is allowed.
+
+    For the command line only: a library leaves the limits of its process alone.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
+        return wanted if soft == unlimited else soft
+    soft = wanted if hard == unlimited else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    except (OSError, ValueError):
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return soft
 
 
 class RealClock:
@@ -69,7 +89,7 @@ class RealNet:
     async def serve(self, factory: Callable[[], asyncio.Protocol], address: Address) -> Listener:
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(factory, address.host, address.port, backlog=1024)
+            server = await loop.create_server(factory, address.host, address.port, backlog=_BACKLOG)
         except OSError as error:
             raise _plain(error) from error
         return _RealListener(server)

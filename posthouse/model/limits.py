@@ -107,3 +107,6 @@ themselves, so after host names. With the limits on numbers, each answer here fi
 
 KV_BYTES_MAX = FRAME_BYTES_MAX - HEADER_BYTES_MAX
 """The whole file of a NameServer's KV configuration, because a namespace is answered in one frame."""
+
+DESCRIPTORS_KEPT = 256
+"""Open files that are not left to clients: the log's, the runs', connections being closed, the interpreter's."""
