@@ -26,8 +26,10 @@ GROUP_CHARS_MAX = 120
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 """A whole remoting frame. RocketMQ: com.rocketmq.remoting.frameMaxLength."""
 
-HEADER_BYTES_MAX = 256 * 1024
-"""The header part of a frame: properties of 32 KiB, escaped as JSON, fit well. RocketMQ has no limit of its own."""
+HEADER_BYTES_MAX = 4 * 1024 * 1024
+"""The header part of a frame. The answer to a batch names every message in it, with up to 57 characters for each of
+BATCH_MESSAGES_MAX; requests need far less. RocketMQ has no limit of its own.
+"""
 
 REMARK_CHARS_MAX = 1024
 """The text of a refusal; what it quotes of a request may be long. RocketMQ has no limit."""

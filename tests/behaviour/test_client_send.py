@@ -154,6 +154,14 @@ async def test_a_batch_over_4_mib_goes_in_pieces(server: Server, name: str) -> N
     assert [message.body[:1] for message in await read_all(server, name, 13)] == [bytes([n]) for n in range(13)]
 
 
+async def test_a_batch_of_very_many_small_messages_is_stored_once(server: Server, name: str) -> None:
+    await make_topic(server, name, 1)
+    messages = [Message(name, b"%d" % n) for n in range(9_000)]  # their ids alone fill an answer of 300 KiB
+    async with Producer(server.nameserver, send_timeout_ms=10_000) as producer:
+        receipts = await producer.send_many(messages)
+    assert [receipt.queue_offset for receipt in receipts] == list(range(9_000))
+
+
 async def test_one_way_messages_arrive(server: Server, name: str) -> None:
     await make_topic(server, name, 2)
     async with Producer(server.nameserver) as producer:
