@@ -8,6 +8,7 @@ delivered as if it were an ordinary message. Source: RocketMQ 5.3 SendMessagePro
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from posthouse.broker.config import BrokerConfig
@@ -65,6 +66,8 @@ class SendService:
                 Reason.MESSAGE_ILLEGAL, f"a body of {len(message.body)} bytes; the limit is {MESSAGE_BYTES_MAX}"
             )
         accepted = self._accept(topic, message)
+        if self._topics.unannounced:
+            done = partial(self._topics.hold, message.topic, done)
         self._store.put(topic, accepted.message, accepted.tag_hash, store_host, done)
         self.sent_messages += 1
         self.sent_bytes += len(message.body)
@@ -92,6 +95,8 @@ class SendService:
             self._accept(topic, message._replace(body=body, properties=properties, flag=flag))
             for body, properties, flag in entries
         ]
+        if self._topics.unannounced:
+            done = partial(self._topics.hold, message.topic, done)
         puts = self._store.put_many(topic, [(each.message, each.tag_hash) for each in accepted], store_host, done)
         self.sent_messages += len(puts)
         self.sent_bytes += sum(len(each.message.body) for each in accepted)

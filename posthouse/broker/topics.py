@@ -1,12 +1,15 @@
 """Which topics exist, and how they come to exist: by an admin, or by the first send through a template.
 
 The table is a fold over the store's log; this service decides its changes. A changed table has a new data version,
-and `on_change` tells who registers it with the NameServers, after the change is committed.
+and `on_change` tells who registers it with the NameServers, after the change is committed. The answers to sends that
+made a topic wait, for a second at most, until a NameServer knows it: who has sent to a topic finds its route.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from posthouse.broker.config import BrokerConfig
 from posthouse.host.clock import Clock
@@ -21,11 +24,12 @@ from posthouse.model.refusal import Reason, Refused
 from posthouse.model.route import DataVersion
 from posthouse.model.topic import Perm, TopicConfig
 from posthouse.store.log.engine import LogFailed
-from posthouse.store.message_store import MessageStore
+from posthouse.store.message_store import MessageStore, Put
 from posthouse.store.state_record import Kind
 from posthouse.store.topic_table import Topic, TopicTable
 
 _TEMPLATE_PERM = Perm.READ_WRITE | Perm.INHERIT
+_ANNOUNCE_TIMEOUT_S = 1.0
 _PERM_MAX = Perm.READ_WRITE | Perm.INHERIT | Perm.PRIORITY
 _FILTER_TYPES = ("SINGLE_TAG", "MULTI_TAG")
 _ATTRIBUTES = {
@@ -50,6 +54,10 @@ class Topics:
         self.on_change: Callable[[], None] = lambda: None
         self.on_deleted: Callable[[Topic], None] = lambda topic: None
         self.find = self._table.live.get
+        self.is_announced = False
+        """Whether somebody tells NameServers of new topics, and calls `announced`."""
+        self.unannounced: dict[str, list[Callable[[], None]]] = {}
+        """Topics made by a send that no NameServer knows yet, with the answers that wait for it."""
 
     def prepare(self) -> None:
         """Makes the topics that every broker has, as its configuration says."""
@@ -135,7 +143,24 @@ class Topics:
     def _make(self, config: TopicConfig) -> Topic:
         self._check_room()
         self._store.check_writable()
+        if self.is_announced:
+            self.unannounced[config.name] = []
+            asyncio.get_running_loop().call_later(_ANNOUNCE_TIMEOUT_S, self.announced, (config.name,))
         return self._write(config)
+
+    def hold(self, name: str, done: Callable[[Put, LogFailed | None], None], put: Put, error: LogFailed | None) -> None:
+        """Calls `done` when a NameServer knows the topic, so that who is answered finds its route."""
+        held = self.unannounced.get(name)
+        if held is None or error is not None:
+            done(put, error)
+        else:
+            held.append(partial(done, put, error))
+
+    def announced(self, names: Iterable[str]) -> None:
+        """A NameServer knows these topics, or was waited for long enough."""
+        for name in names:
+            for answer in self.unannounced.pop(name, ()):
+                answer()
 
     def _write(self, config: TopicConfig) -> Topic:
         self._store.record(Kind.TOPIC_SET, TopicTable.set_body(config), self._changed)

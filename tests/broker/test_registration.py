@@ -80,6 +80,25 @@ async def test_new_or_changed_topic_is_known_at_once() -> None:
         await until(lambda: nameserver.route("Made", "").queues[0].write_queues == 7, 2)
 
 
+async def test_topic_has_its_route_when_the_send_that_made_it_is_answered() -> None:
+    async with (
+        real_nameserver() as (nameserver, address),
+        registering(BrokerConfig(nameservers=(address,))) as broker,
+    ):
+        assert await broker.registrar.wait_for_all(5)
+        for n in range(20):
+            await send(broker, message(f"Made{n}"))
+            assert knows(nameserver, f"Made{n}")
+        assert not broker.topics.unannounced
+
+
+async def test_send_that_makes_a_topic_is_answered_though_no_nameserver_hears_of_it() -> None:
+    async with registering(BrokerConfig(nameservers=(Address(LOOPBACK, 9),))) as broker:
+        await asyncio.wait_for(send(broker, message("Made")), 3)
+        await asyncio.wait_for(send(broker, message("Made")), 0.5)
+        assert not broker.topics.unannounced
+
+
 async def test_registration_says_what_rocketmqs_nameserver_wants_to_know() -> None:
     async with (
         noting_nameserver() as (noting, address),
@@ -292,6 +311,7 @@ async def test_burst_of_changes_to_a_large_table_takes_a_small_share_of_the_loop
         return body
 
     monkeypatch.setattr("posthouse.broker.registration.encode_registration", slow)
+    monkeypatch.setattr("posthouse.broker.registration._SMALL_TABLE_TOPICS", 0)
     async with (
         real_nameserver() as (nameserver, address),
         noting_nameserver() as (noting, other),

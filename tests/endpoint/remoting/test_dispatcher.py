@@ -21,7 +21,7 @@ from posthouse.endpoint.remoting.server import RemotingServer
 from posthouse.host import Host
 from posthouse.host.net import Address
 from posthouse.link.peer import RemotingPeer
-from posthouse.model.limits import FRAME_BYTES_MAX, REMARK_CHARS_MAX
+from posthouse.model.limits import FRAME_BYTES_MAX, HEADER_BYTES_MAX, REMARK_CHARS_MAX
 from posthouse.model.refusal import Reason, Refused
 from tests.endpoint.clients import Client, client
 
@@ -212,7 +212,7 @@ async def test_answer_that_does_not_fit_a_frame_becomes_an_error_that_says_so() 
     async def late(header: object, command: Command) -> Reply:
         return Reply(body=bytes(FRAME_BYTES_MAX))
 
-    async with serving(lambda header, command: Reply(ext={"a": "x" * 300_000}), other=late) as served:
+    async with serving(lambda header, command: Reply(ext={"a": "x" * HEADER_BYTES_MAX}), other=late) as served:
         for code in (CODE, OTHER):
             answer = await served.client.ask(code)
             assert answer.code == ResponseCode.SYSTEM_ERROR
