@@ -115,7 +115,8 @@ async def test_thousands_are_in_flight_at_once_and_each_is_stored_once(server: S
     for message in stored:
         per_queue[message.queue].append(message.queue_offset)
     assert all(offsets == list(range(len(offsets))) for offsets in per_queue.values())
-    assert {len(offsets) for offsets in per_queue.values()} == {1250}
+    # Round robin, but for sends that a busy server refused and that were tried again elsewhere.
+    assert all(1000 <= len(offsets) <= 1500 for offsets in per_queue.values())
 
 
 async def test_the_limit_of_sends_in_flight_holds_back(server: Server, name: str) -> None:
