@@ -3,6 +3,7 @@
     python -m bench.run                     both servers, three rounds
     python -m bench.run --smoke             one tiny round of Posthouse, a few seconds
     python -m bench.run --only apache --messages 50000 --rounds 1
+    python -m bench.run --before ../earlier     Posthouse of this checkout and of another one
 
 A round of one server: start on an empty folder, clocked to the first answers; idle, memory; then for each scenario a
 warm-up that is not measured and the measured load; memory again; stop. What was sent is pulled back and counted.
@@ -52,6 +53,7 @@ class Settings(msgspec.Struct):
     settle_s: float
     apache_flush: str
     apache_heap_mib: int
+    before: str = ""
 
 
 class ScenarioFigures(msgspec.Struct):
@@ -204,8 +206,10 @@ def run(settings: Settings, folder: Path) -> Report:
 
 
 def _server(name: str, settings: Settings) -> Server:
-    if name == PosthouseServer.name:
+    if name == "posthouse":
         return PosthouseServer()
+    if name == "before":
+        return PosthouseServer(Path(settings.before), name)
     return ApacheServer("sync" if settings.apache_flush == "sync" else "async", settings.apache_heap_mib)
 
 
@@ -299,6 +303,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--body-bytes", type=int, default=1024)
     parser.add_argument("--scenarios", default=",".join(SCENARIOS), help=f"of {','.join(SCENARIOS)}, comma between")
     parser.add_argument("--only", choices=("posthouse", "apache"))
+    parser.add_argument("--before", type=Path, help="compare with Posthouse of this other checkout, not with Apache")
     parser.add_argument(
         "--smoke", action="store_true", help="one tiny round, of posthouse unless --only says otherwise"
     )
@@ -315,7 +320,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    servers = [options.only] if options.only else ["posthouse", "apache"]
+    servers = [options.only] if options.only else ["posthouse", "before" if options.before else "apache"]
     settings = Settings(
         servers=servers,
         scenarios=options.scenarios,
@@ -327,6 +332,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         settle_s=1.0,
         apache_flush=options.apache_flush,
         apache_heap_mib=options.apache_heap_mib,
+        before=str(options.before or ""),
     )
     if options.smoke:
         settings.servers = [options.only or "posthouse"]

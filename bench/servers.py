@@ -62,14 +62,14 @@ class Server(Protocol):
 
 
 class PosthouseServer:
-    """`posthouse serve` of this checkout, NameServer and broker in one process, with its default settings.
+    """`posthouse serve` of a checkout, NameServer and broker in one process, with its default settings.
 
     POSTHOUSE_LOOP in the environment is handed on.
     """
 
-    name = "posthouse"
-
-    def __init__(self) -> None:
+    def __init__(self, checkout: Path = CHECKOUT, name: str = "posthouse") -> None:
+        self.name = name
+        self._checkout = checkout
         broker_port = free_port()
         self._ports = (free_port(avoid=(broker_port,)), broker_port)
         self.nameserver_address, self.broker_address = (f"{HOST}:{port}" for port in self._ports)
@@ -83,7 +83,7 @@ class PosthouseServer:
         command += ["--nameserver-port", str(nameserver_port), "--broker-port", str(broker_port)]
         with self._output.open("wb") as output:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=CHECKOUT
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=self._checkout
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while code_of(self.broker_address, frames.producer_heartbeat(1, "bench")) is None:
@@ -104,7 +104,8 @@ class PosthouseServer:
 
     def describe(self) -> str:
         loop = os.environ.get("POSTHOUSE_LOOP", "default")
-        return f"posthouse of this checkout, Python {sys.version.split()[0]}, loop {loop}, durable (default)"
+        which = "this checkout" if self._checkout == CHECKOUT else "an earlier checkout"
+        return f"{self.name}: posthouse of {which}, Python {sys.version.split()[0]}, loop {loop}, durable (default)"
 
     @property
     def nameserver_pid(self) -> int:
