@@ -7,21 +7,29 @@ import struct
 from collections.abc import Callable
 
 from posthouse.codec.record import decode_records
+from posthouse.codec.remoting.bodies.groups import decode_group_config, encode_group_config
+from posthouse.codec.remoting.bodies.topics import decode_topic_config
 from posthouse.codec.remoting.codes import RequestCode, ResponseCode
 from posthouse.codec.remoting.command import Command, decode_command, encode_command, request
 from posthouse.codec.remoting.frame import FrameReader
+from posthouse.codec.remoting.headers.groups import DELETE_GROUP, GET_GROUP_CONFIG, DeleteGroup, GetGroupConfig
 from posthouse.codec.remoting.headers.offsets import (
     GET_MAX_OFFSET,
+    GET_MIN_OFFSET,
     QUERY_CONSUMER_OFFSET,
     UPDATE_CONSUMER_OFFSET,
     GetMaxOffset,
+    GetMinOffset,
     QueryConsumerOffset,
     UpdateConsumerOffset,
 )
 from posthouse.codec.remoting.headers.pull import PULL_MESSAGE, PullFlag, PullMessage
 from posthouse.codec.remoting.headers.send import SEND_MESSAGE_V2, SendMessageV2
+from posthouse.codec.remoting.headers.topics import CREATE_TOPIC, TOPIC_NAME, CreateTopic, TopicName
 from posthouse.host.net import Address
+from posthouse.model.group import GroupConfig
 from posthouse.model.message import StoredMessage
+from posthouse.model.topic import Perm, TopicConfig
 
 ANSWER_SECONDS_MAX = 20.0
 
@@ -126,10 +134,15 @@ async def send(wire: Wire, topic: str, queue_id: int, body: bytes) -> Command:
 
 
 async def pull_all(wire: Wire, group: str, topic: str, queue_id: int, offset: int) -> list[StoredMessage]:
-    """All messages of a queue from `offset` on; none if there is no such topic."""
+    """All messages of a queue from `offset` on, or from its min offset; none if there is no such topic."""
     found: list[StoredMessage] = []
     while True:
         answer = await wire.ask(RequestCode.PULL_MESSAGE, pull_ext(group, topic, queue_id, offset))
+        if answer.code == ResponseCode.PULL_OFFSET_MOVED:
+            moved_to = int(answer.ext_map()["nextBeginOffset"])
+            assert moved_to > offset, f"there is nothing at {offset} of {topic}, queue {queue_id}: {answer}"
+            offset = moved_to
+            continue
         if answer.code in (ResponseCode.PULL_NOT_FOUND, ResponseCode.TOPIC_NOT_EXIST):
             return found
         assert answer.code == ResponseCode.SUCCESS, (answer.code, answer.remark)
@@ -146,6 +159,13 @@ async def max_offset(wire: Wire, topic: str, queue_id: int) -> int:
     return int(answer.ext_map()["offset"])
 
 
+async def min_offset(wire: Wire, topic: str, queue_id: int) -> int:
+    ext = GET_MIN_OFFSET.encode(GetMinOffset(topic=topic, queue_id=queue_id))
+    answer = await wire.ask(RequestCode.GET_MIN_OFFSET, ext)
+    assert answer.code == ResponseCode.SUCCESS, (answer.code, answer.remark)
+    return int(answer.ext_map()["offset"])
+
+
 async def committed_offset(wire: Wire, group: str, topic: str, queue_id: int) -> int | None:
     header = QueryConsumerOffset(consumer_group=group, topic=topic, queue_id=queue_id, set_zero_if_not_found=False)
     answer = await wire.ask(RequestCode.QUERY_CONSUMER_OFFSET, QUERY_CONSUMER_OFFSET.encode(header))
@@ -153,6 +173,41 @@ async def committed_offset(wire: Wire, group: str, topic: str, queue_id: int) ->
         return None
     assert answer.code == ResponseCode.SUCCESS, (answer.code, answer.remark)
     return int(answer.ext_map()["offset"])
+
+
+def create_topic_ext(topic: str, queues: int) -> dict[str, str]:
+    """The header of UPDATE_AND_CREATE_TOPIC."""
+    return CREATE_TOPIC.encode(CreateTopic(topic=topic, read_queues=queues, write_queues=queues, perm=Perm.READ_WRITE))
+
+
+async def topic_config(wire: Wire, topic: str) -> TopicConfig | None:
+    answer = await wire.ask(RequestCode.GET_TOPIC_CONFIG, TOPIC_NAME.encode(TopicName(topic=topic)))
+    if answer.code == ResponseCode.TOPIC_NOT_EXIST:
+        return None
+    assert answer.code == ResponseCode.SUCCESS, (answer.code, answer.remark)
+    return decode_topic_config(answer.body)
+
+
+def delete_topic_ext(topic: str) -> dict[str, str]:
+    return TOPIC_NAME.encode(TopicName(topic=topic))
+
+
+def group_body(group: str, retries: int) -> bytes:
+    """The body of UPDATE_AND_CREATE_SUBSCRIPTIONGROUP."""
+    return encode_group_config(GroupConfig(group, retry_max_times=retries))
+
+
+async def group_config(wire: Wire, group: str) -> GroupConfig | None:
+    ext = GET_GROUP_CONFIG.encode(GetGroupConfig(group=group))
+    answer = await wire.ask(RequestCode.GET_SUBSCRIPTIONGROUP_CONFIG, ext)
+    if answer.code == ResponseCode.SUBSCRIPTION_GROUP_NOT_EXIST:
+        return None
+    assert answer.code == ResponseCode.SUCCESS, (answer.code, answer.remark)
+    return decode_group_config(answer.body)
+
+
+def delete_group_ext(group: str) -> dict[str, str]:
+    return DELETE_GROUP.encode(DeleteGroup(group=group, clean_offset=True))
 
 
 def frame(header: bytes, body: bytes = b"", serialize_type: int = 0) -> bytes:
