@@ -16,6 +16,7 @@ from posthouse.broker.config import BrokerConfig
 from posthouse.broker.groups import Groups
 from posthouse.broker.offsets import Offsets
 from posthouse.broker.pull import PullService
+from posthouse.broker.query import QueryService
 from posthouse.broker.registration import Registrar
 from posthouse.broker.runtime import SAMPLE_PERIOD_S, Runtime
 from posthouse.broker.send import SendService
@@ -24,6 +25,7 @@ from posthouse.host import Host
 from posthouse.host.net import Address
 from posthouse.model.message import Endpoint
 from posthouse.store.message_store import LogMaker, MessageStore
+from posthouse.store.retention import Retention
 from posthouse.store.topic_table import Topic
 
 log = logging.getLogger(__name__)
@@ -43,12 +45,15 @@ class Broker:
         loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = loop.create_future()
         self.arrivals = Arrivals()
-        self.store = MessageStore(host, make_log=make_log, on_arrivals=self.arrivals.arrived, on_broken=self._broken)
+        self.store = MessageStore(
+            host, config.store, make_log=make_log, on_arrivals=self.arrivals.arrived, on_broken=self._broken
+        )
+        self.retention = Retention(self.store, host, config.store)
         self.topics = Topics(self.store, config, host.clock)
         self.groups = Groups(self.store, config)
         self.clients = Clients(self.topics, self.groups, loop.time)
         self.offsets = Offsets(self.store, self.topics, self.groups)
-        self.send = SendService(self.store, self.topics, self.groups, config, host.random)
+        self.send = SendService(self.store, self.topics, self.groups, config, host.random, self.retention)
         self.pull = PullService(
             self.store,
             self.topics,
@@ -59,10 +64,11 @@ class Broker:
             long_polling=config.long_polling,
             on_bug=self.bug,
         )
+        self.query = QueryService(self.store, self.topics)
         self.topics.on_deleted = self._topic_deleted
-        self.runtime = Runtime(host, self.store, self.send, self.pull, loop.time)
+        self.runtime = Runtime(host, self.store, self.send, self.pull, loop.time, self.retention)
         self.registrar = Registrar(host.net, config, self.topics, on_bug=self.bug)
-        self._housekeeping: asyncio.Task[None] | None = None
+        self._duties: list[asyncio.Task[None]] = []
         self._advertised: Endpoint | None = None
         self._advertised_port: int | None = None
         if config.advertise is not None:
@@ -80,10 +86,14 @@ class Broker:
         if advertise is not None and not advertise.port:
             self._advertise(Address(advertise.host, address.port))
         self.registrar.start(address)
-        self._housekeeping = asyncio.create_task(self._keep_house(), name="broker housekeeping")
-        self._housekeeping.add_done_callback(self._housekeeping_ended)
+        self._duties = [
+            asyncio.create_task(self._keep_house(), name="broker housekeeping"),
+            asyncio.create_task(self.retention.run(), name="broker retention"),
+        ]
+        for duty in self._duties:
+            duty.add_done_callback(self._duty_ended)
 
-    def _housekeeping_ended(self, task: asyncio.Task[None]) -> None:
+    def _duty_ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self.bug(error)
@@ -125,10 +135,10 @@ class Broker:
 
     async def stop_serving(self) -> None:
         """Leaves the NameServers, takes no more messages and answers all who wait. Connections are still open."""
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-            await asyncio.gather(self._housekeeping, return_exceptions=True)
-            self._housekeeping = None
+        for duty in self._duties:
+            duty.cancel()
+        await asyncio.gather(*self._duties, return_exceptions=True)
+        self._duties.clear()
         await self.registrar.close()
         await self.pull.close()
         await self.store.drain()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from posthouse.host.net import Address
+from posthouse.store.config import StoreConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +28,5 @@ class BrokerConfig:
     """Queues of the template TBW102. RocketMQ: defaultTopicQueueNums."""
     register_period_s: float = 30.0
     long_polling: bool = True
+    store: StoreConfig = field(default_factory=StoreConfig)
+    """How safe, how long, how full."""

@@ -8,8 +8,7 @@ from posthouse.model.limits import GROUPS_MAX, PROPERTIES_BYTES_MAX, QUEUES_PER_
 from posthouse.model.names import check_group
 from posthouse.model.refusal import Reason, Refused
 from posthouse.store.group_table import GroupTable
-from posthouse.store.log.engine import LogFailed
-from posthouse.store.message_store import MessageStore
+from posthouse.store.message_store import LogError, MessageStore
 from posthouse.store.state_record import Kind
 
 
@@ -31,7 +30,7 @@ class Groups:
         if not self._config.auto_create_groups:
             raise Refused(Reason.GROUP_NOT_EXIST, f"consumer group {name!r} does not exist; create it first")
         self._check_room()
-        self._store.check_writable()
+        self._store.check_recordable()
         self._store.record(Kind.GROUP_SET, GroupTable.set_body(GroupConfig(name)), _ignore)
         return self._table.live[name]
 
@@ -53,16 +52,20 @@ class Groups:
             self._check_room()
         if found != config:
             await self._store.record_and_wait(Kind.GROUP_SET, GroupTable.set_body(config))
+        else:
+            await self._store.settled()
 
     async def delete(self, name: str, with_offsets: bool) -> None:
         """Forgets a group; an unknown one is no error. Raises Refused."""
         if self.find(name) is not None:
             await self._store.record_and_wait(Kind.GROUP_DELETED, {"name": name, "clean_offsets": with_offsets})
+        else:
+            await self._store.settled()
 
     def _check_room(self) -> None:
         if len(self._table.live) >= GROUPS_MAX:
             raise Refused(Reason.BUSY, f"this broker has {GROUPS_MAX} groups, which is the limit; delete some")
 
 
-def _ignore(error: LogFailed | None) -> None:
+def _ignore(error: LogError | None) -> None:
     """A group that is lost in a crash is made again by its next heartbeat."""

@@ -50,7 +50,7 @@ class PullService:
         self._arrivals = arrivals
         self._suspend_ms_max = PULL_SUSPEND_MS_MAX if long_polling else 1000
         self._on_bug = on_bug
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self.given_messages = 0
 
     def pull(self, request: PullRequest, holder: Hashable, done: PullDone) -> None:
@@ -158,11 +158,11 @@ class PullService:
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._on_bug(error)

@@ -1,6 +1,7 @@
 """Figures of a running broker, under the names that RocketMQ's tools parse. Tools break on a name that is missing.
 
-Rates come from samples that are taken every ten seconds. What we have no such thing of is told as 0.
+Rates come from samples that are taken every ten seconds. What we have no such thing of is told as 0. `warnings`,
+`diskLevel` and what begins with `deleted` are ours.
 Source: RocketMQ 5.3 AdminBrokerProcessor.prepareRuntimeInfo, StoreStatsService.
 """
 
@@ -12,7 +13,9 @@ from collections.abc import Callable
 from posthouse.broker.pull import PullService
 from posthouse.broker.send import SendService
 from posthouse.host import Host
+from posthouse.model.refusal import Refused
 from posthouse.store.message_store import MessageStore
+from posthouse.store.retention import Retention
 
 SAMPLE_PERIOD_S = 10
 _WINDOWS_S = (10, 60, 600)
@@ -37,12 +40,14 @@ class Runtime:
         send: SendService,
         pull: PullService,
         monotonic_s: Callable[[], float],
+        retention: Retention,
     ) -> None:
         self._host = host
         self._store = store
         self._send = send
         self._pull = pull
         self._now_s = monotonic_s
+        self._retention = retention
         self._started_at_ms = host.clock.now_ms()
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=_WINDOWS_S[-1] // SAMPLE_PERIOD_S + 1)
         self.sample()
@@ -62,7 +67,7 @@ class Runtime:
 
     def table(self) -> dict[str, str]:
         """All figures as text by name."""
-        used, total = self._host.disk.usage()
+        used, total = self._disk_usage()
         log = self._store.log
         put, given = self._send.sent_messages, self._pull.given_messages
         now_ms = self._host.clock.now_ms()
@@ -74,7 +79,7 @@ class Runtime:
             "brokerVersion": _VERSION[1],
             "brokerVersionDesc": _VERSION[0],
             "commitLogDirCapacity": f"Total : {_gib(total)}, Free : {_gib(total - used)}.",
-            "commitLogDiskRatio": f"{used / max(total, 1):.4f}",
+            "commitLogDiskRatio": f"{used / max(total, 1):.4f}" if total else "-1",
             "commitLogMaxOffset": str(log.committed_offset),
             "commitLogMinOffset": str(log.first_offset),
             "earliestMessageTimeStamp": str(self._store.earliest_stored_at_ms or now_ms),
@@ -97,7 +102,29 @@ class Runtime:
             "runtime": _duration(now_ms - self._started_at_ms),
             "sendThreadPoolQueueCapacity": "10000",
         }
-        return dict(sorted(table.items()))
+        return dict(sorted((table | self._of_retention()).items()))
+
+    def _disk_usage(self) -> tuple[int, int]:
+        """(bytes used, bytes in all); nothing of nothing if that cannot be had."""
+        try:
+            return self._host.disk.usage()
+        except OSError:
+            return 0, 0
+
+    def _of_retention(self) -> dict[str, str]:
+        """`warnings` is empty when nothing needs a person."""
+        warnings: list[str] = []
+        try:
+            self._store.check_writable()
+        except Refused as refused:
+            warnings.append(refused.remark)
+        status = self._retention.status()
+        return {
+            "deletedBytes": str(status.deleted_bytes),
+            "deletedSegments": str(status.deleted_segments),
+            "diskLevel": status.level.name.lower(),
+            "warnings": "; ".join([*warnings, *status.warnings]),
+        }
 
 
 def _gib(size: int) -> str:

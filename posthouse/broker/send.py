@@ -22,13 +22,15 @@ from posthouse.model.message import Endpoint, NewMessage, SysFlag
 from posthouse.model.names import CLOSED_TOPICS, RETRY_PREFIX, check_topic
 from posthouse.model.properties import NAME_END, PAIR_END, find_property, remove_property
 from posthouse.model.refusal import Reason, Refused
-from posthouse.store.log.engine import LogFailed
-from posthouse.store.message_store import MessageStore, Put
+from posthouse.store.config import TOPIC_DURABILITY, Durability
+from posthouse.store.message_store import LogError, MessageStore, Put
+from posthouse.store.retention import Retention
 from posthouse.store.topic_table import Topic
 
-OnSent = Callable[[Put, LogFailed | None], None]
+OnSent = Callable[[Put, LogError | None], None]
 
 _UNDECIDED = SysFlag.PREPARED  # also a bit of ROLLBACK
+_WAITS = f"{PAIR_END}{names.WAIT}{NAME_END}true{PAIR_END}"
 _TIMED = (names.DELAY, names.TIMER_DELAY_SEC, names.TIMER_DELAY_MS, names.TIMER_DELIVER_MS)
 
 
@@ -43,12 +45,20 @@ class Accepted(NamedTuple):
 
 class SendService:
     def __init__(
-        self, store: MessageStore, topics: Topics, groups: Groups, config: BrokerConfig, random: Randomness
+        self,
+        store: MessageStore,
+        topics: Topics,
+        groups: Groups,
+        config: BrokerConfig,
+        random: Randomness,
+        retention: Retention,
     ) -> None:
         self._store = store
         self._topics = topics
         self._groups = groups
         self._random = random
+        self._check_room = retention.check_writable
+        self._durability = config.store.durability
         ours = {names.CLUSTER: config.cluster, names.MSG_REGION: names.DEFAULT_REGION, names.TRACE_ON: "true"}
         self._added = tuple(ours.items())
         self._added_text = names.encode_properties(ours)
@@ -56,7 +66,7 @@ class SendService:
         self.sent_bytes = 0
 
     def send(self, message: NewMessage, template: str, queues: int, store_host: Endpoint, done: OnSent) -> Accepted:
-        """Appends one message. `done` is called when it is on disk, or could not be brought there.
+        """Appends one message. `done` is called when it is as safe as it must be, or could not be made so.
 
         `template` and `queues` are for making a topic that does not exist. Raises Refused.
         """
@@ -68,7 +78,8 @@ class SendService:
         accepted = self._accept(topic, message)
         if self._topics.unannounced:
             done = partial(self._topics.hold, message.topic, done)
-        self._store.put(topic, accepted.message, accepted.tag_hash, store_host, done)
+        sync = self._must_sync(topic, message.properties)
+        self._store.put(topic, accepted.message, accepted.tag_hash, store_host, done, sync, accepted.unique_id)
         self.sent_messages += 1
         self.sent_bytes += len(message.body)
         return accepted
@@ -97,10 +108,18 @@ class SendService:
         ]
         if self._topics.unannounced:
             done = partial(self._topics.hold, message.topic, done)
-        puts = self._store.put_many(topic, [(each.message, each.tag_hash) for each in accepted], store_host, done)
+        sync = self._must_sync(topic, message.properties) and any(_waits(properties) for _, properties, _ in entries)
+        messages = [(each.message, each.tag_hash) for each in accepted]
+        puts = self._store.put_many(topic, messages, store_host, done, sync)
         self.sent_messages += len(puts)
         self.sent_bytes += sum(len(each.message.body) for each in accepted)
         return puts
+
+    def _must_sync(self, topic: Topic, properties: str) -> bool:
+        """Whether the answer waits for the disk."""
+        attributes = topic.config.attributes
+        level = attributes.get(TOPIC_DURABILITY, self._durability) if attributes else self._durability
+        return level == Durability.DISK and _waits(properties)
 
     def _admit(self, message: NewMessage, template: str, queues: int) -> tuple[Topic, NewMessage]:
         name = message.topic
@@ -118,6 +137,7 @@ class SendService:
         if name.startswith(RETRY_PREFIX):
             self._check_group_of(name)
         self._store.check_writable()
+        self._check_room()
         return topic, message
 
     def _admit_unknown(self, name: str, template: str, queues: int) -> Topic:
@@ -125,7 +145,8 @@ class SendService:
         if name in CLOSED_TOPICS:
             raise Refused(Reason.NO_PERMISSION, f"topic {name!r} is the system's own; no client may send to it")
         if name.startswith(RETRY_PREFIX):
-            self._check_group_of(name)  # before the topic is made for nothing
+            self._check_group_of(name)
+        self._check_room()  # before the topic is made for nothing
         return self._topics.for_send(name, template, queues)
 
     def _check_group_of(self, retry_topic: str) -> None:
@@ -162,6 +183,13 @@ class SendService:
             for name, _ in self._added:
                 text = remove_property(text, name)
         return text + self._added_text
+
+
+def _waits(properties: str) -> bool:
+    """Whether the sender waits for what its topic promises. Any value of WAIT but true says no."""
+    if _WAITS in properties or names.WAIT not in properties:
+        return True
+    return (find_property(properties, names.WAIT) or "true").lower() == "true"
 
 
 def _with_properties(message: NewMessage, text: str) -> NewMessage:

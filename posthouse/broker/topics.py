@@ -23,8 +23,8 @@ from posthouse.model.names import (
 from posthouse.model.refusal import Reason, Refused
 from posthouse.model.route import DataVersion
 from posthouse.model.topic import Perm, TopicConfig
-from posthouse.store.log.engine import LogFailed
-from posthouse.store.message_store import MessageStore, Put
+from posthouse.store.config import TOPIC_AGE, TOPIC_DURABILITY, Durability
+from posthouse.store.message_store import LogError, MessageStore, Put
 from posthouse.store.state_record import Kind
 from posthouse.store.topic_table import Topic, TopicTable
 
@@ -32,13 +32,18 @@ _TEMPLATE_PERM = Perm.READ_WRITE | Perm.INHERIT
 _ANNOUNCE_TIMEOUT_S = 1.0
 _PERM_MAX = Perm.READ_WRITE | Perm.INHERIT | Perm.PRIORITY
 _FILTER_TYPES = ("SINGLE_TAG", "MULTI_TAG")
-_ATTRIBUTES = {
+_AGE_MS_MAX = 2**63 - 1
+_WORDS = {
     "cleanup.policy": ("DELETE",),
     "message.type": ("UNSPECIFIED", "NORMAL", "FIFO", "DELAY", "TRANSACTION", "MIXED"),
     "queue.type": ("SimpleCQ",),
-    "reserve.time": ("-1",),
+    TOPIC_DURABILITY: tuple(Durability),
 }
-"""What a topic may be given, and the values that are served. Source: RocketMQ 5.3 TopicAttributes."""
+_ATTRIBUTES = (*_WORDS, TOPIC_AGE)
+"""What a topic may be given, and the values that are served. Source: RocketMQ 5.3 TopicAttributes; durability is ours.
+
+There `reserve.time` needs tiered storage. Here it is how long the topic keeps its messages.
+"""
 
 
 class Topics:
@@ -124,8 +129,10 @@ class Topics:
         if topic is None:
             self._check_room()
         if topic is None or topic.config != config:
-            await self._store.record_and_wait(Kind.TOPIC_SET, TopicTable.set_body(config))
+            await self._store.record_and_wait(Kind.TOPIC_SET, TopicTable.set_body(config), self._changed)
             self._changed(None)
+        else:
+            await self._store.settled()
 
     async def delete(self, name: str) -> None:
         """Forgets a topic with its queues and all groups' offsets in it; an unknown one is no error. Raises Refused."""
@@ -133,9 +140,11 @@ class Topics:
             raise Refused(Reason.INVALID_PARAMETER, f"topic {name[:255]!r} cannot be deleted: it is the system's own")
         topic = self.find(name)
         if topic is not None:
-            await self._store.record_and_wait(Kind.TOPIC_DELETED, TopicTable.deleted_body(name))
+            await self._store.record_and_wait(Kind.TOPIC_DELETED, TopicTable.deleted_body(name), self._changed)
             self.on_deleted(topic)
             self._changed(None)
+        else:
+            await self._store.settled()
 
     def _is_of_system(self, name: str) -> bool:
         return is_system_topic(name) or name in (self._config.cluster, self._config.name)
@@ -148,7 +157,7 @@ class Topics:
             asyncio.get_running_loop().call_later(_ANNOUNCE_TIMEOUT_S, self.announced, (config.name,))
         return self._write(config)
 
-    def hold(self, name: str, done: Callable[[Put, LogFailed | None], None], put: Put, error: LogFailed | None) -> None:
+    def hold(self, name: str, done: Callable[[Put, LogError | None], None], put: Put, error: LogError | None) -> None:
         """Calls `done` when a NameServer knows the topic, so that who is answered finds its route."""
         held = self.unannounced.get(name)
         if held is None or error is not None:
@@ -170,7 +179,7 @@ class Topics:
         if len(self._table.live) >= TOPICS_MAX:
             raise Refused(Reason.BUSY, f"this broker has {TOPICS_MAX} topics, which is the limit; delete some")
 
-    def _changed(self, error: LogFailed | None) -> None:
+    def _changed(self, error: LogError | None) -> None:
         if error is None:
             self.version = DataVersion(0, self._clock.now_ms(), self.version.counter + 1)
             self.on_change()
@@ -186,13 +195,22 @@ def _check_config(config: TopicConfig) -> None:
     if config.filter_type not in _FILTER_TYPES:
         raise Refused(Reason.INVALID_PARAMETER, f"filter type {config.filter_type[:60]!r}; one of {_FILTER_TYPES}")
     for name, value in config.attributes.items():
-        served = _ATTRIBUTES.get(name)
-        if served is None:
-            raise Refused(
-                Reason.INVALID_PARAMETER, f"no attribute {name[:60]!r} is known; {', '.join(_ATTRIBUTES)} are"
-            )
-        if value not in served:
+        _check_attribute(name, value)
+
+
+def _check_attribute(name: str, value: str) -> None:
+    """Raises Refused(INVALID_PARAMETER)."""
+    if name == TOPIC_AGE:
+        is_age = value.isascii() and value.isdecimal() and len(value) <= 19 and 0 < int(value) <= _AGE_MS_MAX
+        if value != "-1" and not is_age:
             raise Refused(
                 Reason.INVALID_PARAMETER,
-                f"attribute {name}={value[:60]} is not served by this version of Posthouse; {', '.join(served)}",
+                f"attribute {name}={value[:60]}: milliseconds, 1 to {_AGE_MS_MAX}, or -1 for as long as the broker",
             )
+    elif name not in _WORDS:
+        raise Refused(Reason.INVALID_PARAMETER, f"no attribute {name[:60]!r} is known; {', '.join(_ATTRIBUTES)} are")
+    elif value not in _WORDS[name]:
+        raise Refused(
+            Reason.INVALID_PARAMETER,
+            f"attribute {name}={value[:60]} is not served by this version of Posthouse; {', '.join(_WORDS[name])}",
+        )

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from posthouse.endpoint.house import HouseConfig
     from posthouse.host.net import Address
 
-DURABILITY = "an acknowledgement means on disk (synced before the answer)"
+DURABILITY = {
+    "disk": "an acknowledgement means on disk (synced before the answer)",
+    "os": "an acknowledgement means with the operating system (a power cut may lose the last seconds)",
+}
 
 
 def announcement(
@@ -26,7 +29,8 @@ def announcement(
         rows.append(("broker", f"{broker} ({config.broker_name} in {config.cluster}{told})"))
         if config.nameservers:
             rows.append(("registers", "with " + ";".join(map(str, config.nameservers))))
-        rows.append(("durability", DURABILITY if config.data is not None else "none: everything is in memory"))
+        promise = DURABILITY[config.store.durability]
+        rows.append(("durability", promise if config.data is not None else "none: everything is in memory"))
     rows += [("data", place), ("loop", loop_name)]
     lines = [f"Posthouse {__version__}", *(f"  {name:<11} {value}" for name, value in rows)]
     if not is_loopback(config.host):

@@ -25,6 +25,7 @@ class BrokerRow(NamedTuple):
     get_per_second: float | None = None
     put_total: int | None = None
     get_total: int | None = None
+    warnings: str | None = None
 
 
 @click.command()
@@ -52,7 +53,10 @@ def cluster(remote: Remote, as_json: bool) -> None:
             show_json(row._asdict())
     else:
         head = ("cluster", "broker", "id", "address", "version", "in/s", "out/s", "in", "out")
-        show_table(head, [["-" if cell is None else cell for cell in row] for row in rows])
+        show_table(head, [["-" if cell is None else cell for cell in row[:-1]] for row in rows])
+        for row in rows:
+            if row.warnings:
+                click.echo(f"Warning: {row.broker}: {row.warnings}", err=True)
     silent = [f"{row.broker} at {row.address}" for row in rows if row.version is None]
     if silent:
         raise Unreachable(f"no answer from {', '.join(silent)}; is it running, and can this machine reach it?")
@@ -83,6 +87,7 @@ async def _with_figures(admin: Admin, row: BrokerRow) -> BrokerRow:
         get_per_second=_first_number(figures.get("getTransferredTps", "")),
         put_total=int(_first_number(figures.get("msgPutTotalTodayNow", ""))),
         get_total=int(_first_number(figures.get("msgGetTotalTodayNow", ""))),
+        warnings=figures.get("warnings", ""),
     )
 
 

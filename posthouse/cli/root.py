@@ -21,8 +21,13 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = {
     "broker": ("serve", "broker", "Run a broker that registers with NameServers elsewhere."),
     "send": ("send", "send", "Send messages to a topic."),
     "tail": ("tail", "tail", "Show messages of a topic as they come; moves no offsets."),
+    "message": ("message", "message", "Find single messages by key or id."),
     "topic": ("topic", "topic", "List, create, delete and look at topics."),
+    "check": ("check", "check", "Check the store of a stopped broker, byte by byte; changes nothing."),
+    "repair": ("repair", "repair", "Repair a damaged store; what cannot be saved is moved, never deleted."),
+    "dump": ("dump", "dump", "Show the records in a data folder, or in one file of it, also while a broker runs."),
     "cluster": ("cluster", "cluster", "Show the brokers: addresses, versions, rates, message counts."),
+    "sim": ("sim", "sim", "Run simulated clusters with faults, and check what they did."),
 }
 
 

@@ -164,8 +164,10 @@ def _show(receipt: SendReceipt, as_json: bool) -> None:
                 "queue": queue.queue_id,
                 "offset": receipt.queue_offset,
                 "status": receipt.status.name,
+                "durability": receipt.durability,
             }
         )
     else:
         kept = "" if receipt.status == 0 else f"  {receipt.status.name}"
+        kept += "  not synced" if receipt.durability == "os" else ""
         click.echo(f"{receipt.message_id}  {queue.broker_name}  {queue.queue_id}:{receipt.queue_offset}{kept}")

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from posthouse.cli.addresses import is_every_address, is_loopback
-from posthouse.cli.settings import EPILOG, ServerSettings, server_options
+from posthouse.cli.settings import EPILOG, STORE_SETTINGS, ServerCommand, ServerSettings, server_options
 
 if TYPE_CHECKING:
     from posthouse.endpoint.house import HouseConfig
     from posthouse.host.net import Address
+    from posthouse.store.config import StoreConfig
 
 _OF_A_BROKER = ("advertise", "nameservers", "cluster", "broker_name", "auto_create_topics")
 
 
-@click.command(epilog=EPILOG)
-@server_options("data", "host", "nameserver_port", "broker_port", *_OF_A_BROKER, "loop", "log_level")
+@click.command(cls=ServerCommand, epilog=EPILOG)
+@server_options("data", "host", "nameserver_port", "broker_port", *_OF_A_BROKER, *STORE_SETTINGS, "loop", "log_level")
 def serve(**options: Any) -> None:
     """Run a NameServer and a broker in one process, until Ctrl-C.
 
@@ -33,7 +34,7 @@ def serve(**options: Any) -> None:
     _run(settings, house_config(settings, has_nameserver=True, has_broker=True))
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=ServerCommand, epilog=EPILOG)
 @server_options("data", "host", "nameserver_port", "loop", "log_level", data="posthouse-nameserver")
 def nameserver(**options: Any) -> None:
     """Run a NameServer alone, until Ctrl-C. Of what it knows, only the KV configuration is kept on disk.
@@ -46,8 +47,10 @@ def nameserver(**options: Any) -> None:
     _run(settings, house_config(settings, has_nameserver=True, has_broker=False))
 
 
-@click.command(epilog=EPILOG)
-@server_options("data", "host", "broker_port", *_OF_A_BROKER, "loop", "log_level", nameservers="127.0.0.1:9876")
+@click.command(cls=ServerCommand, epilog=EPILOG)
+@server_options(
+    "data", "host", "broker_port", *_OF_A_BROKER, *STORE_SETTINGS, "loop", "log_level", nameservers="127.0.0.1:9876"
+)
 def broker(**options: Any) -> None:
     """Run a broker that registers with NameServers elsewhere, until Ctrl-C.
 
@@ -60,7 +63,7 @@ def broker(**options: Any) -> None:
 
 
 def house_config(settings: ServerSettings, *, has_nameserver: bool, has_broker: bool) -> HouseConfig:
-    """The composition that these settings ask for."""
+    """The composition that these settings ask for. Raises click.UsageError."""
     from posthouse.endpoint.house import HouseConfig
 
     return HouseConfig(
@@ -73,8 +76,28 @@ def house_config(settings: ServerSettings, *, has_nameserver: bool, has_broker: 
         cluster=settings.cluster,
         broker_name=settings.broker_name,
         auto_create_topics=settings.auto_create_topics,
+        store=store_config(settings),
         connections_max=_connections_max(has_nameserver + has_broker),
     )
+
+
+def store_config(settings: ServerSettings) -> StoreConfig:
+    """What the store is told. Raises click.UsageError for levels that do not rise."""
+    from posthouse.store.config import HOUR_MS, Durability, StoreConfig
+
+    try:
+        return StoreConfig(
+            segment_bytes=settings.segment_size,
+            durability=Durability(settings.durability),
+            retention_ms=max(1, round(settings.retention_hours * HOUR_MS)),
+            retention_bytes=settings.retention_size,
+            retention_hours=settings.retention_at,
+            disk_clean_level=settings.disk_clean_level / 100,
+            disk_force_level=settings.disk_force_level / 100,
+            disk_full_level=settings.disk_full_level / 100,
+        )
+    except ValueError as error:
+        raise click.UsageError(f"{error}; see --disk-clean-level, --disk-force-level and --disk-full-level.") from error
 
 
 def _connections_max(ports: int) -> int:

@@ -1,17 +1,28 @@
-"""`posthouse topic`: list, create, delete, status, route. Each is a call or two of the admin client."""
+"""`posthouse topic`: list, create, show, delete, status, route. Each is a call or two of the admin client."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from posthouse.cli.amounts import span_hours
 from posthouse.cli.remote import Remote, json_option, remote_options
 
 if TYPE_CHECKING:
     from posthouse.model.route import TopicRoute
     from posthouse.model.stats import TopicStats
+    from posthouse.model.topic import TopicConfig
+
+
+_AS_BROKER: Final = "broker"
+"""What says that a topic has no setting of its own."""
+
+
+def _topic_age(text: str) -> int:
+    """Milliseconds of a span in hours; -1 for as long as the broker says."""
+    return -1 if text == _AS_BROKER else max(1, round(span_hours(text) * 3_600_000))
 
 
 @click.group()
@@ -65,22 +76,93 @@ def list_topics(remote: Remote, everything: bool, as_json: bool) -> None:
 @click.argument("name", metavar="TOPIC")
 @click.option("--queues", type=click.IntRange(1), metavar="N", default=8, show_default=True, help="On each broker.")
 @click.option("--cluster", metavar="NAME", help="Only on the brokers of this cluster.")
+@click.option(
+    "--durability",
+    type=click.Choice(["disk", "os", _AS_BROKER]),
+    help="Where its messages are when they are answered: on disk, or with the operating system.",
+)
+@click.option(
+    "--retention-hours",
+    type=_topic_age,
+    metavar="HOURS",
+    help=f'How long its messages are kept; "{_AS_BROKER}": as long as the broker says.',
+)
 @remote_options
-def create(remote: Remote, name: str, queues: int, cluster: str | None) -> None:
-    """Create a topic on all brokers, or give it another number of queues.
+def create(
+    remote: Remote, name: str, queues: int, cluster: str | None, durability: str | None, retention_hours: int | None
+) -> None:
+    """Create a topic on all brokers, or change it: the number of queues, and what else is given.
 
     \b
     Example:
       posthouse topic create orders --queues 8
+      posthouse topic create clicks --durability os --retention-hours 6
     """
     from posthouse.client.admin import Admin
 
+    changes: list[str] = []
+    if durability is not None:
+        changes.append("-durability" if durability == _AS_BROKER else f"+durability={durability}")
+    if retention_hours is not None:
+        changes.append(f"+reserve.time={retention_hours}")
+
     async def ask() -> None:
         async with Admin(remote.nameservers, timeout_s=remote.timeout_s) as admin:
-            await admin.create_topic(name, queues=queues, cluster=cluster)
+            await admin.create_topic(name, queues=queues, cluster=cluster, attributes=",".join(changes))
 
     remote.run(ask)
     click.echo(f"{name} has {queues} queue{'s' if queues > 1 else ''} on each broker")
+
+
+@topic.command()
+@click.argument("name", metavar="TOPIC")
+@json_option
+@remote_options
+def show(remote: Remote, name: str, as_json: bool) -> None:
+    """Show how a topic is set up on each of its brokers.
+
+    \b
+    Example:
+      posthouse topic show orders
+    """
+    import asyncio
+
+    from posthouse.cli.screen import show_json, show_table
+    from posthouse.client.admin import Admin
+    from posthouse.host.net import Address
+
+    async def ask() -> list[tuple[str, TopicConfig]]:
+        async with Admin(remote.nameservers, timeout_s=remote.timeout_s) as admin:
+            brokers = sorted((await admin.topic_route(name)).brokers, key=lambda each: each.broker_name)
+            masters = {broker.broker_name: broker.master for broker in brokers if broker.master is not None}
+            configs = [admin.topic_config(name, Address.parse(master)) for master in masters.values()]
+            return list(zip(masters, await asyncio.gather(*configs), strict=True))
+
+    rows = [_config_row(broker_name, config) for broker_name, config in remote.run(ask)]
+    if as_json:
+        for row in rows:
+            show_json({"topic": name} | dict(zip(_CONFIG_KEYS, row, strict=True)))
+    else:
+        head = [key.replace("_", " ") for key in _CONFIG_KEYS]
+        show_table(head, [[_AS_BROKER if cell is None else cell for cell in row] for row in rows])
+
+
+_CONFIG_KEYS = ("broker", "read_queues", "write_queues", "readable", "writable", "durability", "retention_hours")
+
+
+def _config_row(broker_name: str, config: TopicConfig) -> tuple[object, ...]:
+    """None: as the broker has it."""
+    age_text = config.attributes.get("reserve.time", "")
+    age_hours = int(age_text) / 3_600_000 if age_text.isdecimal() else None
+    return (
+        broker_name,
+        config.read_queues,
+        config.write_queues,
+        config.readable,
+        config.writable,
+        config.attributes.get("durability"),
+        int(age_hours) if age_hours is not None and age_hours.is_integer() else age_hours,
+    )
 
 
 @topic.command()

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Self, TypeVar
 
 from posthouse.client.errors import BadAnswer, BrokerRefused, NoBroker, NoRoute, PosthouseError, from_link
 from posthouse.client.outbox import check_topic_name
+from posthouse.client.received import ReceivedMessage, open_record
 from posthouse.client.session import ASK_SECONDS, Session
+from posthouse.codec.record import RecordError, decode_records
 from posthouse.codec.remoting.bodies.cluster import decode_cluster_info
 from posthouse.codec.remoting.bodies.consumers import decode_consumer_connections
 from posthouse.codec.remoting.bodies.groups import encode_group_config
@@ -29,7 +32,10 @@ from posthouse.host.net import Address
 from posthouse.link.errors import LinkError
 from posthouse.model.connection import ConsumerConnections
 from posthouse.model.group import GroupConfig
+from posthouse.model.ids import parse_offset_message_id
+from posthouse.model.message import MessageQueue
 from posthouse.model.names import AUTO_CREATE_TOPIC
+from posthouse.model.properties import KEYS, UNIQ_KEY
 from posthouse.model.route import BrokerData, ClusterInfo, TopicRoute
 from posthouse.model.stats import GroupStats, TopicStats
 from posthouse.model.topic import Perm, TopicConfig
@@ -38,6 +44,9 @@ VISIBLE_SECONDS = 10.0
 """How long a NameServer may take to know what was just created or deleted."""
 
 _VISIBLE_POLL_SECONDS = 0.05
+
+TIME_MAX_MS = 2**63 - 1
+"""As long as time goes on, on the wire."""
 
 T = TypeVar("T")
 
@@ -165,6 +174,64 @@ class Admin:
         queues = {queue: bounds for stats in found for queue, bounds in stats.queues.items()}
         return TopicStats(dict(sorted(queues.items())), sum(stats.put_per_second for stats in found))
 
+    # Messages
+
+    async def query_by_key(
+        self, topic: str, key: str, begin_ms: int = 0, end_ms: int = TIME_MAX_MS, limit: int = 32
+    ) -> tuple[ReceivedMessage, ...]:
+        """Messages with that key, newest first, over all brokers of the topic; stored between the two times.
+
+        A broker gives 64 at most. Empty if there are none. Posthouse knows the keys of a message when it has
+        acknowledged it, Apache a moment later.
+        """
+        found = await self._query(topic, {"key": key, "maxNum": str(limit)}, begin_ms, end_ms)
+        return tuple(each for each in found if key in each.properties.get(KEYS, "").split(" "))[:limit]
+
+    async def query_by_unique_key(
+        self, topic: str, unique_key: str, begin_ms: int = 0, end_ms: int = TIME_MAX_MS
+    ) -> tuple[ReceivedMessage, ...]:
+        """Messages with that `message_id`, newest first: more than one if a producer sent one message again."""
+        asked = {"key": unique_key, "maxNum": "32", "_UNIQUE_KEY_QUERY": "true"}
+        found = await self._query(topic, asked, begin_ms, end_ms)
+        return tuple(each for each in found if each.properties.get(UNIQ_KEY) == unique_key)
+
+    async def message_by_id(self, offset_message_id: str) -> ReceivedMessage:
+        """The message at the place that a receipt's `offset_message_id` names, from the broker at the address in it.
+
+        Raises ValueError if this is no such id, BrokerRefused when there is no message.
+        """
+        host, log_offset = parse_offset_message_id(offset_message_id)
+        address = Address(str(ip_address(host.ip)), host.port)
+        doing = f"show the message at log offset {log_offset}"
+        answer = await self._ask_broker(
+            address, RequestCode.VIEW_MESSAGE_BY_ID, {"offset": str(log_offset)}, b"", doing
+        )
+        found = _messages(answer, "", "the message")
+        if not found:
+            raise BadAnswer(f"{address} answered without a message")
+        return found[0]
+
+    async def _query(self, topic: str, asked: dict[str, str], begin_ms: int, end_ms: int) -> list[ReceivedMessage]:
+        route = await self.topic_route(topic)
+        ext = {"topic": topic, "beginTimestamp": str(begin_ms), "endTimestamp": str(end_ms)} | asked
+        brokers = [broker for broker in route.brokers if broker.addresses]
+        if not brokers:
+            raise NoBroker(f"topic {topic} has no broker that can look for messages: are they down?")
+        answers = await asyncio.gather(*(self._query_one(broker, ext) for broker in brokers))
+        found = [message for messages in answers for message in messages]
+        found = [each for each in found if each.queue.topic == topic]  # Apache compares hashes only
+        return sorted(found, key=lambda each: (each.stored_at_ms, each.log_offset), reverse=True)
+
+    async def _query_one(self, broker: BrokerData, ext: dict[str, str]) -> list[ReceivedMessage]:
+        address = Address.parse(broker.master or next(iter(broker.addresses.values())))
+        doing = f"look for messages in topic {ext['topic']}"
+        answer = await self._session.ask_broker(
+            address, RequestCode.QUERY_MESSAGE, ext, doing=doing, timeout_s=self._timeout_s
+        )
+        if answer.code == ResponseCode.QUERY_NOT_FOUND:
+            return []
+        return _messages(_checked(str(address), answer, doing), broker.broker_name, f"the messages of {ext['topic']}")
+
     # Groups
 
     async def create_group(self, config: GroupConfig, *, cluster: str | None = None) -> None:
@@ -276,6 +343,17 @@ def _checked(who: str, answer: Command, doing: str) -> Command:
     if answer.code != ResponseCode.SUCCESS:
         raise BrokerRefused(who, answer.code, answer.remark, doing)
     return answer
+
+
+def _messages(answer: Command, broker_name: str, what: str) -> list[ReceivedMessage]:
+    try:
+        return [
+            received
+            for stored in decode_records(answer.body)
+            for received in open_record(stored, MessageQueue(stored.topic, broker_name, stored.queue_id))
+        ]
+    except RecordError as error:
+        raise BadAnswer(f"{what} cannot be read: {error}") from None
 
 
 def _read(what: str, decode: Callable[[bytes], T], answer: Command) -> T:

@@ -118,6 +118,8 @@ class Producer:
     ) -> asyncio.Future[SendReceipt]:
         """Begins to send a Message, or a topic with a body; await the receipt now or later.
 
+        The property WAIT="false" asks for an answer before the message is synced; the receipt's `durability` says what
+        was reached.
         What is wrong with the message itself is raised here (MessageIllegal, ClientClosed); awaiting raises SendFailed
         and its kinds, NoRoute, NoNameServer. Cancelling is fine: the answer is dropped.
         """

@@ -20,7 +20,11 @@ class SendStatus(IntEnum):
 
 
 class SendReceipt(NamedTuple):
-    """`message_id` stays the same over retries of one send; `offset_message_id` is the place of the record."""
+    """`message_id` stays the same over retries of one send; `offset_message_id` is the place of the record.
+
+    `durability`: "disk" when it was synced before the answer, so that it survives a power cut; "os" when the operating
+    system has it, so that it survives the end of the broker's process; None when the broker does not say (Apache's).
+    """
 
     message_id: str
     offset_message_id: str
@@ -28,3 +32,4 @@ class SendReceipt(NamedTuple):
     queue_offset: QueueOffset
     status: SendStatus
     region: str
+    durability: str | None = None

@@ -43,7 +43,7 @@ class ReceivedMessage(StoredMessage):
 
 def open_records(body: bytes, queue: MessageQueue) -> list[ReceivedMessage]:
     """The messages of a pull answer from that queue, in order. Raises RecordError."""
-    return [message for stored in decode_records(body) for message in _open(stored, queue)]
+    return [message for stored in decode_records(body) for message in open_record(stored, queue)]
 
 
 def wanted_from(
@@ -55,7 +55,8 @@ def wanted_from(
     return [each for each in messages if each.queue_offset >= first and subscription.matches_tag(each.tag)]
 
 
-def _open(stored: StoredMessage, queue: MessageQueue) -> list[ReceivedMessage]:
+def open_record(stored: StoredMessage, queue: MessageQueue) -> list[ReceivedMessage]:
+    """The message in a record, or the messages if it is a batch that brokers keep whole."""
     if stored.sys_flag & SysFlag.INNER_BATCH and stored.sys_flag & SysFlag.NEED_UNWRAP:
         try:
             return _unwrap(stored, queue)

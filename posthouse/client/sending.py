@@ -61,6 +61,9 @@ RETRYABLE = frozenset(
 )
 """Answers after which another broker may do better. Source: RocketMQ 5.3 DefaultMQProducer.retryResponseCodes."""
 
+_DOUBTFUL = frozenset({ResponseCode.SERVICE_NOT_AVAILABLE})
+"""Answers of a broker that may have written the message all the same: its log failed, or has no room now."""
+
 _OF_THE_TOPIC = frozenset({ResponseCode.NO_PERMISSION, ResponseCode.TOPIC_NOT_EXIST})
 """Of these, the ones that the same broker will only repeat."""
 
@@ -124,12 +127,12 @@ class Sender:
         self._retries = retries
         self._in_flight_max = in_flight_max
         self._faults = faults
-        self._in_flight: set[Sending] = set()
+        self._in_flight: dict[Sending, None] = {}  # in the order in which they were begun
         self._in_flight_bytes = 0
         self._waiting: deque[Sending] = deque()
         self._waiting_timer: asyncio.TimerHandle | None = None
         self._filling = False
-        self._ways: set[asyncio.Task[None]] = set()
+        self._ways: dict[asyncio.Task[None], None] = {}
         self._turns: dict[str, int] = {}  # topic to its last turn
         self._idle: asyncio.Event | None = None  # while somebody waits for the end
 
@@ -178,14 +181,16 @@ class Sender:
         return not count or (count < self._in_flight_max and self._in_flight_bytes + size <= IN_FLIGHT_BYTES_MAX)
 
     def _launch(self, sending: Sending) -> None:
-        self._in_flight.add(sending)
+        self._in_flight[sending] = None
         self._in_flight_bytes += len(sending.body)
         self._try(sending)
 
     def _end(self, sending: Sending, outcome: SendReceipt | list[SendReceipt] | PosthouseError) -> None:
         if sending not in self._in_flight:
             return  # ended by `close`
-        self._in_flight.remove(sending)
+        if sending.maybe_stored and isinstance(outcome, PosthouseError):
+            outcome = _doubted(outcome)
+        del self._in_flight[sending]
         self._in_flight_bytes -= len(sending.body)
         self._give(sending, outcome)
         if not self._filling:
@@ -251,8 +256,8 @@ class Sender:
                 peer.request(sending.code, sending.ext, sending.body, left_s, sending.answered)
                 return
         way = asyncio.create_task(self._open_way(sending, queue), name="a way for a send")
-        self._ways.add(way)
-        way.add_done_callback(self._ways.discard)
+        self._ways[way] = None
+        way.add_done_callback(self._ways.pop)
 
     def _aim(self, sending: Sending, queues: TopicQueues, now: float) -> MessageQueue:
         """The queue for this try. Raises SendFailed."""
@@ -335,6 +340,7 @@ class Sender:
                 self._end(sending, _receipts(sending, queue, status, result))
                 return
             meaning, remedy = explain(result.code)
+            sending.maybe_stored = sending.maybe_stored or result.code in _DOUBTFUL
             sending.why = f"{queue.broker_name} refused with {result.code} {meaning}: {result.remark or ''}; {remedy}"
             again = result.code in RETRYABLE and not (self._one_broker(sending) and result.code in _OF_THE_TOPIC)
         else:
@@ -385,6 +391,13 @@ def _no_queue(topic: str) -> SendFailed:
     )
 
 
+def _doubted(error: PosthouseError) -> PosthouseError:
+    """An error of a later try, when an earlier one may have stored the message all the same."""
+    if isinstance(error, SendFailed | ClientClosed):
+        return error
+    return SendFailed(f"{error} (an earlier try may have stored the message all the same)", maybe_stored=True)
+
+
 def _doubt(sending: Sending) -> str:
     return " (the message may be stored all the same)" if sending.maybe_stored else ""
 
@@ -410,7 +423,7 @@ def _receipts(
     ids = sending.ids
     region = reply.region or DEFAULT_REGION
     if isinstance(ids, str):
-        return SendReceipt(ids, reply.msg_id, queue, QueueOffset(reply.queue_offset), status, region)
+        return SendReceipt(ids, reply.msg_id, queue, QueueOffset(reply.queue_offset), status, region, reply.durability)
     return _batch_receipts(ids, reply, queue, status, region)
 
 
@@ -422,6 +435,6 @@ def _batch_receipts(
     if len(places) != len(ids):
         places = [reply.msg_id] * len(ids)
     return [
-        SendReceipt(message_id, place, queue, QueueOffset(reply.queue_offset + at), status, region)
+        SendReceipt(message_id, place, queue, QueueOffset(reply.queue_offset + at), status, region, reply.durability)
         for at, (message_id, place) in enumerate(zip(ids, places, strict=True))
     ]

@@ -274,13 +274,13 @@ class Session:
     async def beat_all(self) -> None:
         """A heartbeat to every broker in use: masters, and for consumers all. Waits for the answers, some seconds."""
         everyone = bool(self.memberships())
-        addresses = {
+        addresses = dict.fromkeys(
             address
             for members in self._brokers.values()
             for broker_id, address in members.items()
             if everyone or broker_id == MASTER_ID
-        }
-        for address in self._beaten.keys() - addresses:
+        )
+        for address in self._beaten.keys() - addresses.keys():
             del self._beaten[address]
         if addresses and (everyone or self.producer_groups):
             await asyncio.gather(*(self._beat_one(address) for address in addresses))

@@ -290,7 +290,7 @@ def peek_stored_at_ms(data: Bytes, at: int = 0) -> EpochMs:
 
 
 class RecordSummary(NamedTuple):
-    """What a fold needs of a record. `tag_hash` is 0 without a tag."""
+    """What a fold needs of a record. `tag_hash` is 0 without a tag; `unique_id` and `keys` are properties."""
 
     topic: str
     queue_id: int
@@ -300,12 +300,15 @@ class RecordSummary(NamedTuple):
     stored_at_ms: EpochMs
     sys_flag: int
     log_offset: LogOffset
+    unique_id: str | None
+    keys: str | None
 
 
 def record_summary(data: Bytes, at: int = 0) -> RecordSummary:
     """Raises RecordError. The body is neither copied nor checked."""
     fields, _, topic_at, properties_at, end = _open(data, at)
-    tag = find_property(_text(data, properties_at, end), names.TAGS)
+    text = _text(data, properties_at, end)
+    tag = find_property(text, names.TAGS)
     return RecordSummary(
         _topic(data, at, topic_at, properties_at - 2),
         fields[3],
@@ -315,6 +318,8 @@ def record_summary(data: Bytes, at: int = 0) -> RecordSummary:
         fields[11],
         fields[7],
         fields[6],
+        find_property(text, names.UNIQ_KEY),
+        find_property(text, names.KEYS) if names.KEYS in text else None,
     )
 
 
@@ -322,3 +327,12 @@ def record_properties(data: Bytes, at: int = 0) -> str:
     """The encoded properties of the record. Raises RecordError."""
     _, _, _, properties_at, end = _open(data, at)
     return _text(data, properties_at, end)
+
+
+def body_is_whole(data: Bytes, at: int = 0) -> bool:
+    """Whether the body of the record at `at`, whose structure is whole, matches its checksum."""
+    (flags,) = _I32.unpack_from(data, at + SYS_FLAG_AT)
+    body_at = at + _HEADS[flags & _V6_FLAGS].size
+    (body_bytes,) = _I32.unpack_from(data, body_at - 4)
+    crc: int = _U32.unpack_from(data, at + 8)[0]
+    return zlib.crc32(memoryview(data)[body_at : body_at + body_bytes]) & 0x7FFFFFFF == crc

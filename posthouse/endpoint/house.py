@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from posthouse.broker.broker import Broker
 from posthouse.broker.config import BrokerConfig
@@ -23,6 +23,7 @@ from posthouse.host.net import Address
 from posthouse.model.limits import CONNECTIONS_MAX
 from posthouse.nameserver.kv import KvUnreadable
 from posthouse.nameserver.nameserver import NameServer
+from posthouse.store.config import StoreConfig
 from posthouse.store.message_store import LogMaker, StoreBroken
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class HouseConfig:
     broker_name: str = "broker-a"
     auto_create_topics: bool = True
     long_polling: bool = True
+    store: StoreConfig = field(default_factory=StoreConfig)
     connections_max: int = CONNECTIONS_MAX
     """Of each port. Connections take descriptors that the log needs as well: leave it some."""
 
@@ -100,6 +102,7 @@ class House:
                 nameservers=config.nameservers,
                 auto_create_topics=config.auto_create_topics,
                 long_polling=config.long_polling,
+                store=config.store,
             ),
             make_log=self._make_log,
         )

@@ -27,8 +27,11 @@ class Host:
     random: Randomness
 
     @staticmethod
-    def real(data: str | None = None) -> Host:
-        """This machine. `data` is the folder for files; None gives a disk that keeps everything in memory."""
+    def real(data: str | None = None, read_only: bool = False) -> Host:
+        """This machine. `data` is the folder for files; None gives a disk that keeps everything in memory.
+
+        `read_only`: nothing there is created or changed, and the folder is not locked: for tools.
+        """
         from posthouse.host.real import real_host
 
-        return real_host(data)
+        return real_host(data, read_only)

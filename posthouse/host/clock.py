@@ -13,3 +13,6 @@ EpochMs = NewType("EpochMs", int)
 
 class Clock(Protocol):
     def now_ms(self) -> EpochMs: ...
+
+    def hour_of_day(self, at_ms: EpochMs) -> int:
+        """0 to 23: the hour that a clock on this machine's wall shows at `at_ms`, summer time and all."""

@@ -7,9 +7,10 @@ as a real disk's would.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Sequence
 
-from posthouse.host.disk import Buffer, DiskBusy, OnCommit, OnRead
+from posthouse.host.disk import Buffer, DiskBusy, OnCommit, OnFile, OnRead
 
 
 class MemoryFile:
@@ -48,6 +49,9 @@ class MemoryFile:
         else:
             self._data.extend(bytes(size - len(self._data)))
 
+    def write_wait(self, offset: int, data: Buffer) -> None:
+        self._data[offset : offset + len(data)] = data
+
     def close(self) -> None:
         pass
 
@@ -62,6 +66,10 @@ class MemoryDisk:
     @property
     def place(self) -> str:
         return "memory"
+
+    @property
+    def writable(self) -> bool:
+        return True
 
     def lock(self) -> None:
         if self._locked:
@@ -85,9 +93,17 @@ class MemoryDisk:
             raise FileNotFoundError(name)
         return MemoryFile(name, self._files[name])
 
+    def create(self, name: str, done: OnFile) -> None:
+        data = self._files.setdefault(_inside(name), bytearray())
+        made = FileExistsError(errno.EEXIST, "File exists", name) if data else MemoryFile(name, data)
+        asyncio.get_running_loop().call_soon(done, made)
+
     def replace(self, name: str, data: bytes, done: OnCommit) -> None:
-        self._files[_inside(name)] = bytearray(data)
+        self.write_file(name, data)
         asyncio.get_running_loop().call_soon(done, None)
+
+    def write_file(self, name: str, data: bytes) -> None:
+        self._files[_inside(name)] = bytearray(data)
 
     def read_file(self, name: str) -> bytes:
         if _inside(name) not in self._files:
@@ -96,6 +112,17 @@ class MemoryDisk:
 
     def remove(self, name: str, sync: bool = False) -> None:
         self._files.pop(_inside(name), None)
+
+    def remove_later(self, name: str, done: OnCommit) -> None:
+        self.remove(name)
+        asyncio.get_running_loop().call_soon(done, None)
+
+    def move(self, name: str, to: str) -> None:
+        if _inside(to) in self._files:
+            raise FileExistsError(errno.EEXIST, "File exists", to)
+        if _inside(name) not in self._files:
+            raise FileNotFoundError(errno.ENOENT, "No such file", name)
+        self._files[to] = self._files.pop(name)
 
     def usage(self) -> tuple[int, int]:
         used = sum(map(len, self._files.values()))

@@ -112,3 +112,15 @@ KV_BYTES_MAX = FRAME_BYTES_MAX - HEADER_BYTES_MAX
 
 DESCRIPTORS_KEPT = 256
 """Open files that are not left to clients: the log's, the runs', connections being closed, the interpreter's."""
+
+QUERY_MESSAGES_MAX = 64
+"""Messages in the answer to a query by key. RocketMQ: maxMsgsNumBatch."""
+
+UNIQUE_QUERY_MESSAGES = 32
+"""The same for a query by unique key, whatever it asks for. RocketMQ: defaultQueryMaxNum."""
+
+QUERY_BYTES_MAX = 8 * 1024 * 1024
+"""Bytes of the messages in an answer to a query; one is always given. With the header they fit into a frame."""
+
+QUERIES_MAX = 32
+"""Queries by key or offset under way in one broker, so that their answers cannot take all memory."""

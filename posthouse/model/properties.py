@@ -64,22 +64,16 @@ def decode_properties(text: str) -> dict[str, str]:
 def find_property(text: str, name: str) -> str | None:
     """The value that `decode_properties` would give, without decoding the rest. None if absent."""
     wanted = name + NAME_END
-    needle = PAIR_END + wanted
-    if text.startswith(wanted):
+    at = text.rfind(PAIR_END + wanted)
+    if at >= 0:
+        start = at + len(wanted) + 1
+    elif text.startswith(wanted):
         start = len(wanted)
     else:
-        at = text.find(needle)
-        if at < 0:
-            return None
-        start = at + len(needle)
-    found: str | None = None
-    while True:  # once, unless the name is there twice: the last one with a value wins
-        end = text.find(PAIR_END, start)
-        found = (text[start:] if end < 0 else text[start:end]) or found
-        at = text.find(needle, end) if end >= 0 else -1
-        if at < 0:
-            return found
-        start = at + len(needle)
+        return None
+    end = text.find(PAIR_END, start)
+    found = text[start:end] if end >= 0 else text[start:]
+    return found or decode_properties(text).get(name)  # the last one with a value wins
 
 
 def remove_property(text: str, name: str) -> str:

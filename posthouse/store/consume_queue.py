@@ -4,6 +4,8 @@ An entry is 20 bytes: i64 log offset, i32 size, i64 hash of the tag. Entries are
 committed, so what is here is visible. The newest entries of a queue are in memory (its tail); older ones are in
 run files, each of which holds the entries of all queues for one stretch of the log. Files are made at checkpoints
 and never changed.
+
+An entry of size 0 stands for a message that was lost: a repair cut it out of the log, its offset stays taken.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ def _entries(data: bytes | bytearray | None) -> list[Entry] | None:
 class ConsumeQueue:
     """One queue of one topic. `next_offset` is given to the next message; below `max_offset` all are visible."""
 
-    __slots__ = ("_firsts", "_stretches", "_tail", "_tail_first", "max_offset", "min_offset", "next_offset", "queue_id")
+    __slots__ = (
+        "_firsts", "_stretches", "_tail", "_tail_first", "max_offset", "min_offset", "next_offset", "queue_id",
+    )  # fmt: skip
 
     def __init__(self, queue_id: int, max_offset: QueueOffset = QueueOffset(0)) -> None:  # noqa: B008
         self.queue_id = queue_id
@@ -73,6 +77,36 @@ class ConsumeQueue:
         if self.next_offset < self.max_offset:
             self.next_offset = self.max_offset
         return True
+
+    # What begins later than at 0, or has holes
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no entry of it is kept."""
+        return self.min_offset == self.max_offset and not self._stretches and not self._tail
+
+    def begin_at(self, queue_offset: QueueOffset) -> None:
+        """The first entry of this empty queue will be `queue_offset`: what was before is not kept."""
+        assert self.is_fresh, "the queue is not empty"
+        self.min_offset = self.max_offset = self.next_offset = self._tail_first = queue_offset
+
+    def lose_until(self, queue_offset: QueueOffset) -> None:
+        """The messages from here up to `queue_offset` were lost; their offsets stay taken."""
+        lost = queue_offset - self.max_offset
+        assert lost > 0
+        self._tail += _ENTRY.pack(0, 0, 0) * lost
+        self.max_offset = queue_offset
+        self.next_offset = max(self.next_offset, queue_offset)
+
+    def trim(self, min_offset: QueueOffset) -> None:
+        """Messages below `min_offset` are not kept any more. Never goes back."""
+        self.min_offset = max(self.min_offset, min(min_offset, self.max_offset))
+        whole = 0
+        for stretch in self._stretches:
+            if stretch.first + stretch.entries > self.min_offset:
+                break
+            whole += 1
+        del self._stretches[:whole], self._firsts[:whole]
 
     def read(self, queue_offset: QueueOffset, count: int) -> list[Entry] | None:
         """Up to `count` entries from `queue_offset` on, at least one if there is one.

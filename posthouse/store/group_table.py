@@ -34,6 +34,10 @@ class GroupTable:
     def apply(self, kind: Kind, body: Any, log_offset: LogOffset) -> None:
         _change(self._committed, kind, body)
 
+    def fill(self, config: GroupConfig) -> None:
+        """A group as the opening of a segment has it, which changes nothing in a table that is whole. For replays."""
+        self.live[config.name] = self._committed[config.name] = config
+
     def snapshot(self) -> object:
         return [msgspec.to_builtins(config) for config in self._committed.values()]
 

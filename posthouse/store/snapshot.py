@@ -1,7 +1,8 @@
 """Snapshots: the folds' small state at one place of the log, so that a start replays little.
 
 A snapshot is a file named by its log offset: a line with the CRC-32 of the rest in hex, then JSON. It is written
-whole or not at all, and only after the runs that it names are on disk. The newest valid one counts; two are kept.
+whole or not at all, and only after the runs that it names are on disk. The newest valid one that is not older than the
+log counts; two are kept.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from posthouse.host.disk import Disk, OnCommit
+from posthouse.host.disk import Disk
 from posthouse.model.offsets import LogOffset
 from posthouse.store.log.engine import START, Position
 
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 FOLDER = "snapshots"
 _SUFFIX = ".json"
 _NAME = re.compile(r"[0-9]{20}\.json")
-FORMAT = 1
+FORMAT = 2
 
 
 class Snapshot(msgspec.Struct, kw_only=True):
@@ -34,7 +35,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     epoch: int = 0
     stored_at_ms: int = 0  # no record up to here has a later time
     runs: list[str] = []
-    queues: list[tuple[int, int, int]] = []  # topic id, queue id, next queue offset
+    queues: list[tuple[int, int, int, int]] = []  # topic id, queue id, min queue offset, next queue offset
     topics: msgspec.Raw = msgspec.Raw(b"[]")
     groups: msgspec.Raw = msgspec.Raw(b"[]")
     offsets: msgspec.Raw = msgspec.Raw(b"{}")
@@ -68,9 +69,14 @@ def decode_snapshot(data: bytes) -> Snapshot | None:
     return found if found.format == FORMAT else None
 
 
-def valid_snapshots(disk: Disk) -> Iterator[Snapshot]:
-    """The valid snapshots, newest first, and EMPTY at last: then the whole log is replayed."""
+def valid_snapshots(disk: Disk, first_offset: LogOffset = START.offset) -> Iterator[Snapshot]:
+    """The valid snapshots, newest first, and EMPTY at last: then the whole log is replayed.
+
+    Those below `first_offset`, where the log begins, are passed over: what follows them is not there.
+    """
     for name in reversed(_names(disk)):
+        if int(name.removesuffix(_SUFFIX)) < first_offset:
+            break
         found = decode_snapshot(disk.read_file(f"{FOLDER}/{name}"))
         if found is not None and snapshot_name(found.offset) == f"{FOLDER}/{name}":
             yield found
@@ -79,15 +85,10 @@ def valid_snapshots(disk: Disk) -> Iterator[Snapshot]:
     yield EMPTY
 
 
-def write(disk: Disk, snapshot: Snapshot, done: OnCommit) -> None:
-    disk.replace(snapshot_name(snapshot.offset), encode_snapshot(snapshot), done)
-
-
-def remove_old(disk: Disk, keep: int = 2) -> None:
-    """Removes all but the newest `keep`, and what an interrupted write left."""
+def old_files(disk: Disk, keep: int = 2) -> list[str]:
+    """The files of all but the newest `keep`, and of what interrupted writes left."""
     leftovers = [name for name in disk.list(FOLDER) if name.endswith(_SUFFIX + ".new")]
-    for name in [*_names(disk)[:-keep], *leftovers]:
-        disk.remove(f"{FOLDER}/{name}")
+    return [f"{FOLDER}/{name}" for name in (*_names(disk)[:-keep], *leftovers)]
 
 
 def _names(disk: Disk) -> list[str]:

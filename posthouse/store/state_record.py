@@ -33,6 +33,7 @@ class Kind(IntEnum):
     GROUP_SET = 3  # {"config": {...}}
     GROUP_DELETED = 4  # {"name": ...}
     OFFSETS = 5  # {group: {topic: {queue id: queue offset}}}: what was committed in the last second
+    OPENING = 6  # part of what a segment begins with: see opening
 
 
 _KINDS = frozenset(map(int, Kind))

@@ -15,18 +15,21 @@ import msgspec
 from posthouse.model.offsets import LogOffset
 from posthouse.model.topic import TopicConfig
 from posthouse.store.consume_queue import ConsumeQueue
+from posthouse.store.key_index import key_hash
 from posthouse.store.state_record import Kind
 
 
 class Topic:
     """A topic that exists, with its queues. `queues` grows as messages come; ids without one are empty queues."""
 
-    __slots__ = ("config", "id", "queues")
+    __slots__ = ("config", "id", "key_seed", "queues")
 
     def __init__(self, topic_id: int, config: TopicConfig) -> None:
         self.id = topic_id
         self.config = config
         self.queues: dict[int, ConsumeQueue] = {}
+        self.key_seed = key_hash(config.name, "")
+        """Where the hash of each key in this topic begins."""
 
     def queue(self, queue_id: int) -> ConsumeQueue:
         """The queue, made if it is not there yet."""
@@ -73,6 +76,23 @@ class TopicTable:
         config = msgspec.convert(body["config"], TopicConfig)
         before = self._committed.get(config.name)
         self._committed[config.name] = (before[0] if before is not None else log_offset, config)
+
+    def rename_id(self, topic: Topic, topic_id: int) -> None:
+        """A topic that was made anew in a replay has the id that it had before. It keeps its queues."""
+        self._by_id[topic_id] = self._by_id.pop(topic.id)
+        topic.id = topic_id
+
+    def fill(self, topic_id: int, config: TopicConfig) -> Topic:
+        """A topic as the opening of a segment has it, which changes nothing in a table that is whole. For replays."""
+        topic = self._by_id.get(topic_id)
+        if topic is None:
+            before = self.live.get(config.name)
+            if before is not None:  # its deletion was lost
+                del self._by_id[before.id]
+            topic = self.live[config.name] = self._by_id[topic_id] = Topic(topic_id, config)
+        topic.config = config
+        self._committed[config.name] = (topic_id, config)
+        return topic
 
     def by_id(self, topic_id: int) -> Topic | None:
         """A topic that is not deleted as far as the committed log says."""

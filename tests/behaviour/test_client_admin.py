@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from posthouse import Producer, PushConsumer
+from posthouse import Message, Producer, PushConsumer
 from posthouse.client.admin import Admin
 from posthouse.client.errors import BrokerRefused, NoBroker, NoRoute
 from posthouse.host.net import Address
@@ -100,3 +100,30 @@ async def test_the_figures_of_a_group_show_its_backlog(server: Server, name: str
         await until_equal(figures, [(5, 8, 3)])
         with pytest.raises(BrokerRefused, match=r"CONSUMER_NOT_ONLINE.*start a consumer of that group"):
             await admin.group_connections(f"{group}-none", broker)
+
+
+async def test_messages_are_found_by_key_by_id_and_by_place(server: Server, name: str) -> None:
+    async with Admin(server.nameserver) as admin, Producer(server.nameserver) as producer:
+        await admin.create_topic(name, queues=2)
+        sent = [
+            await producer.send(Message(name, f"{number}".encode(), keys=("all", f"odd-{number % 2}")))
+            for number in range(8)
+        ]
+
+        async def bodies(key: str, **others: int) -> list[str]:
+            return [each.body.decode() for each in await admin.query_by_key(name, key, **others)]
+
+        await until_equal(lambda: bodies("all"), ["7", "6", "5", "4", "3", "2", "1", "0"])
+        assert await bodies("odd-1") == ["7", "5", "3", "1"]
+        assert await bodies("all", limit=3) == ["7", "6", "5"]
+        assert await bodies("all", end_ms=1000) == []
+        assert await bodies("none") == []
+        for number, receipt in enumerate(sent):
+            (by_id,) = await admin.query_by_unique_key(name, receipt.message_id)
+            by_place = await admin.message_by_id(receipt.offset_message_id)
+            assert by_id.body == by_place.body == f"{number}".encode()
+            assert by_place.queue_offset == receipt.queue_offset
+        assert await admin.query_by_unique_key(name, "no such id") == ()
+        gone = sent[0].offset_message_id[:16] + f"{2**50:016X}"
+        with pytest.raises(BrokerRefused):
+            await admin.message_by_id(gone)

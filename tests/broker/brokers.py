@@ -25,8 +25,7 @@ from posthouse.model.offsets import QueueOffset
 from posthouse.model.properties import TAGS, encode_properties
 from posthouse.model.pull import PullRequest, PullResult
 from posthouse.model.refusal import Refused
-from posthouse.store.log.engine import LogFailed
-from posthouse.store.message_store import Put
+from posthouse.store.message_store import LogError, Put
 from tests.store.disks import ManualClock
 
 HERE = Endpoint(bytes((127, 0, 0, 1)), 10911)
@@ -74,7 +73,7 @@ async def some_turns() -> None:
 class Sent(NamedTuple):
     accepted: Accepted
     put: Put
-    error: LogFailed | None
+    error: LogError | None
 
 
 def message(
@@ -88,7 +87,7 @@ async def send(
     broker: Broker, new: NewMessage, *, template: str = AUTO_CREATE_TOPIC, queues: int = 4, store_host: Endpoint = HERE
 ) -> Sent:
     """Sends and waits for the receipt. Raises Refused."""
-    received: asyncio.Future[tuple[Put, LogFailed | None]] = asyncio.get_running_loop().create_future()
+    received: asyncio.Future[tuple[Put, LogError | None]] = asyncio.get_running_loop().create_future()
     accepted = broker.send.send(new, template, queues, store_host, lambda put, error: received.set_result((put, error)))
     put, error = await asyncio.wait_for(received, 5)
     return Sent(accepted, put, error)

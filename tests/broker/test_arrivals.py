@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from posthouse.broker.arrivals import Arrivals
+from posthouse.host.clock import EpochMs
 from posthouse.model.offsets import LogOffset, QueueOffset
 from posthouse.model.topic import TopicConfig
 from posthouse.store.consume_queue import ConsumeQueue
@@ -19,7 +20,7 @@ TOPIC = Topic(0, TopicConfig("T"))
 
 
 def put(queue: ConsumeQueue, tag_hash: int = 0) -> Put:
-    return Put(TOPIC, queue, QueueOffset(0), LogOffset(0), 100, tag_hash, None)
+    return Put(TOPIC, queue, QueueOffset(0), LogOffset(0), 100, EpochMs(0), tag_hash, (), None)
 
 
 class Woken:

@@ -54,7 +54,7 @@ async def test_killed_broker_keeps_all_that_was_acknowledged() -> None:
 
 
 async def test_broker_runs_over_the_memory_engine() -> None:
-    broker = Broker(Host.real(), make_log=lambda host, listener: MemoryLog(listener))
+    broker = Broker(Host.real(), make_log=MemoryLog)
     broker.open()
     await send(broker, message("T", b"1"))
     assert [each.body for each in await pull(broker, request("T")).messages()] == [b"1"]

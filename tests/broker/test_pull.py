@@ -81,7 +81,7 @@ async def test_when_no_message_passes_the_client_is_told_where_to_go_on() -> Non
 
 
 async def test_filter_looks_at_a_limited_number_of_messages_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("posthouse.store.message_store.PULL_SCAN_MAX", 10)
+    monkeypatch.setattr("posthouse.store.reading.PULL_SCAN_MAX", 10)
     assert PULL_SCAN_MAX == 800
     async with running() as broker:
         await fill(broker, *(b"x" for _ in range(15)), tag="A")

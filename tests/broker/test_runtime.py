@@ -7,10 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from posthouse.broker.broker import Broker
+from posthouse.broker.config import BrokerConfig
 from posthouse.broker.runtime import Runtime
 from posthouse.host import Host
+from posthouse.store.config import StoreConfig
 from tests.broker.brokers import host_on, message, pull, request, running, send
 from tests.store.disks import FaultyDisk, ManualClock
+from tests.store.test_retention import MeasuredDisk
 
 pytestmark = pytest.mark.asyncio
 
@@ -96,16 +99,56 @@ async def test_totals_grow_with_what_is_sent_and_given() -> None:
         assert int(table["commitLogMaxOffset"]) == broker.store.log.committed_offset > 0
 
 
-async def test_oldest_message_is_told_by_its_time_and_without_one_the_present() -> None:
+async def test_oldest_message_is_told_by_the_time_at_which_the_log_begins() -> None:
     clock = ManualClock(1000)
     async with running(host=host_on(FaultyDisk(), clock)) as broker:
         clock.at_ms = 5000
-        assert broker.runtime.table()["earliestMessageTimeStamp"] == "5000"
         await send(broker, message("T"))
         clock.at_ms = 9000
-        assert broker.runtime.table()["earliestMessageTimeStamp"] == "5000"
+        assert broker.runtime.table()["earliestMessageTimeStamp"] == "1000"
         assert broker.runtime.table()["bootTimestamp"] == "1000"
         assert broker.runtime.table()["runtime"] == "[ 0 days, 0 hours, 0 minutes, 8 seconds ]"
+
+
+async def test_warnings_say_what_needs_a_person_and_are_empty_else() -> None:
+    disk = MeasuredDisk()
+    async with running(host=host_on(disk)) as broker:
+        table = broker.runtime.table()
+        assert (table["warnings"], table["diskLevel"], table["commitLogDiskRatio"]) == ("", "fine", "0.1000")
+        disk.used = 910
+        broker.retention.measure()
+        table = broker.runtime.table()
+        assert "91.0% used" in table["warnings"]
+        assert (table["diskLevel"], table["commitLogDiskRatio"]) == ("full", "0.9100")
+        disk.used, disk.error = 100, OSError("gone")
+        broker.retention.measure()
+        table = broker.runtime.table()
+        assert "the usage of the disk" in table["warnings"]
+        assert table["commitLogDiskRatio"] == "-1"
+        disk.error, disk.failing = None, lambda what: "log/" in what
+        broker.retention.measure()
+        await send(broker, message("T"))
+        assert "the store takes no more writes" in broker.runtime.table()["warnings"]
+
+
+async def test_figures_follow_what_retention_deletes() -> None:
+    clock = ManualClock(1000)
+    config = BrokerConfig(store=StoreConfig(segment_bytes=64 * 1024, retention_bytes=100 * 1024))
+    async with running(config, host_on(FaultyDisk(), clock)) as broker:
+        clock.at_ms = 5000
+        for _ in range(20):
+            await send(broker, message("T", bytes(16 * 1024)))
+        last = int(broker.runtime.table()["commitLogMaxOffset"])
+        await broker.retention.round()
+        table = broker.runtime.table()
+        first = int(table["commitLogMinOffset"])
+        assert 0 < last - first <= 100 * 1024
+        assert table["earliestMessageTimeStamp"] == "5000"
+        assert int(table["deletedSegments"]) > 1
+        assert int(table["deletedBytes"]) == first
+        low, high = broker.offsets.bounds("T", 0)
+        assert 0 < low < high == 20
+        assert len(await pull(broker, request("T", low)).messages()) == high - low
 
 
 async def test_rates_are_over_ten_seconds_a_minute_and_ten_minutes() -> None:
@@ -132,7 +175,7 @@ async def test_rates_right_after_the_start_are_over_the_time_that_there_was() ->
 
 def runtime_of(broker: Broker) -> tuple[Runtime, Now]:
     now = Now()
-    return Runtime(Host.real(), broker.store, broker.send, broker.pull, now), now
+    return Runtime(Host.real(), broker.store, broker.send, broker.pull, now, broker.retention), now
 
 
 class Now:

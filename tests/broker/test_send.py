@@ -18,10 +18,12 @@ from posthouse.model.names import CLOSED_TOPICS, DEAD_LETTER_PREFIX
 from posthouse.model.properties import encode_properties
 from posthouse.model.refusal import Reason, Refused
 from posthouse.model.topic import Perm, TopicConfig
+from posthouse.store.config import Durability, StoreConfig
 from posthouse.store.log.engine import LogFailed
-from posthouse.store.message_store import Put
+from posthouse.store.message_store import LogError, Put
 from tests.broker.brokers import HERE, THERE, host_on, message, pull, request, running, send, settled, some_turns, until
 from tests.store.disks import FaultyDisk
+from tests.store.test_retention import MeasuredDisk
 
 pytestmark = pytest.mark.asyncio
 
@@ -41,8 +43,8 @@ async def refused(attempt: Coroutine[object, object, object]) -> Refused:
 
 async def send_many(
     broker: Broker, entries: list[Entry], topic: str = "T", queue_id: int = 0, queues: int = 4
-) -> tuple[list[Put], LogFailed | None]:
-    told: list[tuple[Put, LogFailed | None]] = []
+) -> tuple[list[Put], LogError | None]:
+    told: list[tuple[Put, LogError | None]] = []
     puts = broker.send.send_many(
         message(topic, queue_id=queue_id), entries, "TBW102", queues, HERE, lambda put, error: told.append((put, error))
     )
@@ -192,6 +194,80 @@ async def test_largest_batch_of_the_smallest_messages_is_stored_and_a_larger_one
         assert str(BATCH_MESSAGES_MAX) in found.remark
 
 
+# How safe a message is before its answer
+
+
+@pytest.mark.parametrize(
+    ("broker_level", "topic_level", "wait", "synced"),
+    [
+        ("disk", None, None, True),
+        ("disk", None, "true", True),
+        ("disk", None, "TRUE", True),
+        ("disk", None, "", True),
+        ("disk", None, "false", False),
+        ("disk", None, "no", False),
+        ("disk", "os", None, False),
+        ("disk", "os", "true", False),
+        ("disk", "disk", "false", False),
+        ("os", None, None, False),
+        ("os", None, "true", False),
+        ("os", "disk", None, True),
+        ("os", "disk", "false", False),
+    ],
+)
+async def test_topic_says_how_safe_else_the_broker_and_a_message_may_ask_for_less(
+    broker_level: str, topic_level: str | None, wait: str | None, synced: bool
+) -> None:
+    config = BrokerConfig(store=StoreConfig(durability=Durability(broker_level)))
+    async with running(config, host_on(FaultyDisk())) as broker:
+        attributes = {} if topic_level is None else {"durability": topic_level}
+        await broker.topics.set(TopicConfig("T", attributes=attributes))
+        await settled(broker)
+        properties = "NOWAIT\x01false\x02" if wait is None else f"WAIT\x01{wait}\x02"
+        assert (await send(broker, message("T", properties=properties))).put.synced is synced
+        new = message("T", properties="TAGS\x01a\x02" + properties + "AWAIT\x01true\x02")
+        assert (await send(broker, new)).put.synced is synced
+
+
+async def test_answer_without_the_disk_does_not_wait_for_its_sync() -> None:
+    disk = FaultyDisk()
+    async with running(host=host_on(disk)) as broker:
+        await send(broker, message("T"))
+        before = sum("write sync" in what for what in disk.changes)
+        for _ in range(5):
+            assert not (await send(broker, message("T", properties="WAIT\x01false\x02"))).put.synced
+        assert sum("write sync" in what for what in disk.changes) == before
+        assert (await stored(broker, offset=5)).properties["WAIT"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("of_the_batch", "of_each", "synced"),
+    [
+        ("", ("", ""), True),
+        ("true", ("true", "true"), True),
+        ("false", ("true", "true"), False),
+        ("true", ("false", "false"), False),
+        ("true", ("false", "true"), True),
+    ],
+)
+async def test_batch_waits_when_any_of_its_messages_does(
+    of_the_batch: str, of_each: tuple[str, ...], synced: bool
+) -> None:
+    async with running(host=host_on(FaultyDisk())) as broker:
+        await send(broker, message("T"))
+        told: list[bool] = []
+        broker.send.send_many(
+            message("T", properties=f"WAIT\x01{of_the_batch}\x02"),
+            [(b"x", f"WAIT\x01{wait}\x02", 0) for wait in of_each],
+            "TBW102",
+            4,
+            HERE,
+            lambda put, error: told.append(put.synced),
+        )
+        await until(lambda: bool(told))
+        assert told == [synced]
+
+
 # The order of checks: each message has every fault from its row on, and the first one is told
 
 _TOO_LARGE = bytes(MESSAGE_BYTES_MAX + 1)
@@ -326,6 +402,28 @@ async def test_failed_disk_acknowledges_nothing_from_then_on() -> None:
         assert isinstance(broker.failed.exception(), LogFailed)
         assert before.error is None
         assert [each.body for each in await pull(broker, request("T")).messages()] == [b"before"]
+
+
+async def test_full_disk_refuses_sends_before_anything_is_made_of_them_and_gives_what_it_has() -> None:
+    disk = MeasuredDisk()
+    async with running(host=host_on(disk)) as broker:
+        await send(broker, message("T", b"before"))
+        disk.used = 901
+        broker.retention.measure()
+        for attempt in (
+            send(broker, message("T")),
+            send(broker, message("NewTopic")),
+            send_many(broker, [(b"x", "", 0)]),
+        ):
+            found = await refused(attempt)
+            assert found.reason is Reason.NOT_WRITABLE
+            assert "90.1% used" in found.remark
+        assert broker.topics.find("NewTopic") is None
+        assert [each.body for each in await pull(broker, request("T")).messages()] == [b"before"]
+        await broker.topics.set(TopicConfig("U"))
+        disk.used = 900
+        broker.retention.measure()
+        assert (await send(broker, message("NewTopic"))).error is None
 
 
 async def test_batch_is_refused_with_the_log() -> None:

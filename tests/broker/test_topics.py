@@ -127,6 +127,15 @@ async def test_admin_makes_and_changes_a_topic() -> None:
         (TopicConfig("T", attributes={"queue.type": "BatchCQ"}), "not served"),
         (TopicConfig("T", attributes={"cleanup.policy": "COMPACTION"}), "not served"),
         (TopicConfig("T", attributes={"message.type": "x" * 100_000}), "not served"),
+        (TopicConfig("T", attributes={"durability": "tape"}), "not served by this version of Posthouse; disk, os"),
+        (TopicConfig("T", attributes={"reserve.time": "0"}), "milliseconds, 1 to 9223372036854775807, or -1"),
+        (TopicConfig("T", attributes={"reserve.time": "-2"}), "milliseconds"),
+        (TopicConfig("T", attributes={"reserve.time": "1.5"}), "milliseconds"),
+        (TopicConfig("T", attributes={"reserve.time": ""}), "milliseconds"),
+        (TopicConfig("T", attributes={"reserve.time": "9223372036854775808"}), "milliseconds"),
+        (TopicConfig("T", attributes={"reserve.time": "0" * 30 + "1"}), "milliseconds"),
+        (TopicConfig("T", attributes={"reserve.time": "1" * 100_000}), "milliseconds"),
+        (TopicConfig("T", attributes={"reserve.time": "٣"}), "milliseconds"),
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
@@ -181,6 +190,21 @@ async def test_system_topics_cannot_be_deleted(name: str) -> None:
         with pytest.raises(Refused) as refused:
             await broker.topics.delete(name)
         assert refused.value.reason is Reason.INVALID_PARAMETER
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"durability": "os"},
+        {"durability": "disk", "reserve.time": "-1"},
+        {"reserve.time": "1"},
+        {"reserve.time": "9223372036854775807"},
+    ],
+)
+async def test_topic_may_say_how_safe_and_how_long(attributes: dict[str, str]) -> None:
+    async with running() as broker:
+        await broker.topics.set(TopicConfig("T", attributes=attributes))
+        assert broker.topics.require("T").config.attributes == attributes
 
 
 async def test_deleting_an_unknown_topic_is_no_error_and_no_change() -> None:

@@ -14,7 +14,7 @@ def test_broker_is_shown_with_its_figures(server: RunningServer, topic: str) -> 
     (row,) = [json.loads(line) for line in server.run("cluster", "--json").stdout.splitlines()]
     assert list(row) == [
         "cluster", "broker", "broker_id", "address", "version",
-        "put_per_second", "get_per_second", "put_total", "get_total",
+        "put_per_second", "get_per_second", "put_total", "get_total", "warnings",
     ]  # fmt: skip
     assert (row["cluster"], row["broker"], row["broker_id"]) == ("DefaultCluster", "broker-a", 0)
     assert row["address"] == server.broker

@@ -34,7 +34,20 @@ def test_message_is_kept_with_all_that_was_said_of_it(server: RunningServer, top
 def test_json_of_a_receipt_has_stable_keys(server: RunningServer, topic: str) -> None:
     receipt = json.loads(server.run("send", topic, "x", "--json", "--queue", "0").stdout)
     assert len(receipt.pop("message_id")) == 32
-    assert receipt == {"topic": topic, "broker": "broker-a", "queue": 0, "offset": 0, "status": "SEND_OK"}
+    assert receipt == {
+        "topic": topic,
+        "broker": "broker-a",
+        "queue": 0,
+        "offset": 0,
+        "status": "SEND_OK",
+        "durability": "disk",
+    }
+
+
+def test_message_that_was_not_synced_is_said_to_be_so(server: RunningServer, topic: str) -> None:
+    done = server.run("send", topic, "x", "-H", "WAIT=false")
+    assert done.stdout.endswith(":0  not synced\n")
+    assert json.loads(server.run("send", topic, "x", "-H", "WAIT=false", "--json").stdout)["durability"] == "os"
 
 
 def test_body_may_come_from_stdin_byte_for_byte(server: RunningServer, topic: str) -> None:

@@ -11,12 +11,18 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from posthouse.cli.serve import house_config
-from posthouse.cli.settings import ServerSettings
+from posthouse.cli.root import root
+from posthouse.cli.serve import house_config, store_config
+from posthouse.cli.settings import STORE_SETTINGS, ServerSettings, server_options
 from posthouse.host.net import Address
+from posthouse.host.real import RealDisk
+from posthouse.store.config import Durability, StoreConfig
 from tests.cli.server import free_ports, posthouse, running
 
 
@@ -38,6 +44,68 @@ def test_own_nameserver_is_not_one_elsewhere() -> None:
     assert house_config(settings, has_nameserver=False, has_broker=True).nameservers == given
     elsewhere = replace(settings, host="10.0.0.1")
     assert house_config(elsewhere, has_nameserver=True, has_broker=True).nameservers == given
+
+
+def test_store_is_told_what_the_options_say() -> None:
+    settings = ServerSettings(
+        host="127.0.0.1",
+        loop="auto",
+        log_level="warning",
+        durability="os",
+        segment_size=1 << 26,
+        retention_hours=0.5,
+        retention_size=1 << 30,
+        retention_at=(2, 3),
+        disk_clean_level=50,
+        disk_force_level=60,
+        disk_full_level=70,
+    )
+    assert house_config(settings, has_nameserver=True, has_broker=True).store == StoreConfig(
+        segment_bytes=1 << 26,
+        durability=Durability.OS,
+        retention_ms=1_800_000,
+        retention_bytes=1 << 30,
+        retention_hours=(2, 3),
+        disk_clean_level=0.5,
+        disk_force_level=0.6,
+        disk_full_level=0.7,
+    )
+
+
+def test_without_options_the_store_has_its_own_defaults() -> None:
+    @click.command()
+    @server_options("host", "loop", "log_level", *STORE_SETTINGS)
+    def show(**options: Any) -> None:
+        settings = ServerSettings(**options)
+        assert settings == ServerSettings(host="127.0.0.1", loop="auto", log_level="warning")
+        assert store_config(settings) == StoreConfig()
+
+    assert CliRunner().invoke(show, []).exception is None
+
+
+@pytest.mark.parametrize("command", ["serve", "broker"])
+def test_levels_that_do_not_rise_are_a_usage_error(command: str, tmp_path: Path) -> None:
+    words = [command, "--data", str(tmp_path / "data"), "--disk-clean-level", "88"]
+    result = CliRunner().invoke(root, words)
+    assert result.exit_code == 2
+    said = " ".join(result.output.split())
+    assert "the disk levels must rise: clean (88%) up to force (85%) up to full (90%); see --disk-clean-level" in said
+    assert not (tmp_path / "data").exists()
+
+
+def test_full_disk_is_told_to_who_sends_and_to_who_asks(tmp_path: Path) -> None:
+    used, total = RealDisk(str(tmp_path)).usage()
+    if used / total < 0.11:
+        pytest.skip("the least level is 10%, and this disk is emptier")
+    levels = ("--disk-clean-level", "10", "--disk-force-level", "10", "--disk-full-level", "10")
+    with running(tmp_path / "data", *free_ports(), *levels) as server:
+        done = server.run("send", "orders", "x")
+        assert done.returncode == 1
+        assert "over 10% this broker takes no more messages (--disk-full-level)" in done.stderr
+        assert str(tmp_path / "data") in done.stderr
+        code, errors = server.stop(signal.SIGTERM)
+    assert code == 0
+    assert "the oldest messages are deleted, and no more are taken" in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

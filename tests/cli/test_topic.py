@@ -34,6 +34,45 @@ def test_topic_may_be_created_twice_and_grows(server: RunningServer) -> None:
     assert len(documents(server, "status", "growing")) == 3
 
 
+def test_topic_may_say_how_safe_and_how_long(server: RunningServer, topic: str) -> None:
+    plain = {
+        "topic": topic,
+        "broker": "broker-a",
+        "read_queues": 2,
+        "write_queues": 2,
+        "readable": True,
+        "writable": True,
+        "durability": None,
+        "retention_hours": None,
+    }
+    assert documents(server, "show", topic) == [plain]
+    words = ("topic", "create", topic, "--queues", "2")
+    assert server.run(*words, "--durability", "os", "--retention-hours", "1.5").returncode == 0
+    assert documents(server, "show", topic) == [plain | {"durability": "os", "retention_hours": 1.5}]
+    assert json.loads(server.run("send", topic, "x", "--json").stdout)["durability"] == "os"
+    assert server.run(*words).returncode == 0
+    assert documents(server, "show", topic) == [plain | {"durability": "os", "retention_hours": 1.5}]
+    head, row = server.run("topic", "show", topic).stdout.splitlines()
+    assert head.split()[-3:] == ["durability", "retention", "hours"]
+    assert row.split()[-2:] == ["os", "1.5"]
+    assert server.run(*words, "--durability", "broker", "--retention-hours", "broker").returncode == 0
+    assert documents(server, "show", topic) == [plain]
+    assert server.run("topic", "show", topic).stdout.splitlines()[1].split()[-2:] == ["broker", "broker"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--durability", "tape"), "'tape' is not one of"),
+        (("--retention-hours", "0"), "'0' is not a number of hours above 0"),
+    ],
+)
+def test_what_a_topic_cannot_say_is_a_usage_error(server: RunningServer, words: tuple[str, ...], said: str) -> None:
+    done = server.run("topic", "create", "never", *words)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
 def test_status_counts_what_is_in_each_queue(server: RunningServer, topic: str) -> None:
     assert server.run("send", topic, "x", "--count", "3", "--queue", "1").returncode == 0
     empty, full = documents(server, "status", topic)
@@ -71,7 +110,7 @@ def test_deleted_topic_is_gone_with_its_messages(server: RunningServer, topic: s
     assert all(queue["messages"] == 0 for queue in documents(server, "status", topic))
 
 
-@pytest.mark.parametrize("verb", ["delete", "status", "route"])
+@pytest.mark.parametrize("verb", ["delete", "show", "status", "route"])
 def test_topic_that_is_not_there_is_not_found(server: RunningServer, verb: str) -> None:
     done = server.run("topic", verb, "no-such-topic")
     assert (done.returncode, done.stdout) == (4, "")

@@ -78,7 +78,9 @@ class FakeBroker(FakeServer):
     def store(self, command: Command) -> bytes:
         self.stored.append(command)
         header = SEND_MESSAGE_V2.decode(command.ext)
-        return encode_send_reply(command.request_id, f"{len(self.stored):032X}", header.queue_id, len(self.stored), "")
+        return encode_send_reply(
+            command.request_id, f"{len(self.stored):032X}", header.queue_id, len(self.stored), "", True
+        )
 
     def refuse(self, code: int, with_code: ResponseCode, remark: str = "no") -> None:
         self.answers[code] = lambda command: response(with_code, command.request_id, remark=remark)

@@ -14,6 +14,11 @@ def test_the_four_ways_of_being_stored_have_the_numbers_of_their_answers() -> No
     }
 
 
+def test_broker_that_says_nothing_of_durability_is_taken_at_its_word() -> None:
+    receipt = SendReceipt("m", "o", MessageQueue("t", "b", 1), QueueOffset(5), SendStatus.SEND_OK, "r")
+    assert receipt.durability is None
+
+
 def test_a_receipt_is_a_value() -> None:
     def receipt() -> SendReceipt:
         return SendReceipt("m", "o", MessageQueue("t", "b", 1), QueueOffset(5), SendStatus.SEND_OK, "r")

@@ -142,10 +142,21 @@ async def test_the_only_broker_is_not_asked_twice_for_a_topic_that_it_does_not_h
 async def test_stored_but_not_quite_as_promised_is_a_receipt(cluster: FakeCluster, status: SendStatus) -> None:
     broker = await cluster.add_broker()
     cluster.add_topic("t")
-    broker.answers[SEND] = lambda command: encode_send_reply(command.request_id, "0" * 32, 1, 5, "", status)
+    broker.answers[SEND] = lambda command: encode_send_reply(command.request_id, "0" * 32, 1, 5, "", True, status)
     async with Producer(cluster.address) as producer:
         receipt = await producer.send("t", b"x")
     assert (receipt.status, receipt.queue_offset) == (status, 5)
+
+
+async def test_receipt_says_how_safe_the_message_is_if_the_broker_does(cluster: FakeCluster) -> None:
+    broker = await cluster.add_broker()
+    cluster.add_topic("t")
+    place = {"msgId": "0" * 32, "queueId": "1", "queueOffset": "5"}
+    told = iter([{"durability": "disk"}, {"durability": "os"}, {}])  # the last one as Apache's brokers answer
+    broker.answers[SEND] = lambda command: response(0, command.request_id, place | next(told))
+    async with Producer(cluster.address) as producer:
+        found = [(await producer.send("t", b"x")).durability for _ in range(3)]
+    assert found == ["disk", "os", None]
 
 
 async def test_without_an_answer_the_budget_ends_the_send_and_says_that_it_may_be_stored(cluster: FakeCluster) -> None:

@@ -13,9 +13,13 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import pytest
 
+from posthouse.model.ids import offset_message_id
+from posthouse.model.message import Endpoint
+from posthouse.model.offsets import LogOffset
 from tests.compat.apache_rocketmq import mqadmin
 from tests.compat.conftest import Server
 
@@ -186,6 +190,34 @@ def test_nameserver_tells_its_settings(desk: Desk) -> None:
     table = {name.strip(): value.strip() for name, _, value in (row.partition(" =  ") for row in told.splitlines())}
     assert int(table["scanNotActiveBrokerInterval"]) > 0
     assert table["enableTopicList"] == "true"
+
+
+def test_message_is_found_by_its_place_its_key_and_its_unique_key(desk: Desk, topic: str) -> None:
+    desk.create(topic, 1)
+    sent = desk.run("sendMessage", "-t", topic, "-p", "wanted body", "-k", "wanted-key", "-c", "TagA")
+    unique_key = sent.splitlines()[-1].split()[-1]
+    desk.run("sendMessage", "-t", topic, "-p", "other body", "-k", "other-key")
+
+    def by_key() -> list[list[str]]:
+        rows = desk.run("queryMsgByKey", "-t", topic, "-k", "wanted-key").splitlines()
+        return [row.split() for row in rows if not row.startswith("#")]
+
+    _await(lambda: by_key() != [])
+    assert by_key() == [[unique_key, "0", "0"]]
+    found = _parse_message(desk.run("queryMsgByUniqueKey", "-t", topic, "-i", unique_key))
+    assert (found["Topic"], found["Tags"], found["Keys"]) == (topic, "[TagA]", "[wanted-key]")
+    host, _, port = found["Store Host"].rpartition(":")
+    place = offset_message_id(Endpoint(ip_address(host).packed, int(port)), LogOffset(int(found["CommitLog Offset"])))
+    by_place = _parse_message(desk.run("queryMsgById", "-t", topic, "-i", place))
+    assert (by_place["Topic"], by_place["Keys"], by_place["Queue Offset"]) == (topic, "[wanted-key]", "0")
+
+    assert "wanted-key" not in "".join(desk.ask("queryMsgByUniqueKey", "-t", topic, "-i", unique_key[:-4] + "FFFF"))
+    assert "wanted-key" not in "".join(desk.ask("queryMsgById", "-t", topic, "-i", place[:-4] + "FFFF"))
+
+
+def _parse_message(text: str) -> dict[str, str]:
+    """mqadmin prints a message as a row for each field."""
+    return {name.strip(): value.strip() for name, _, value in (row.partition(":") for row in text.splitlines())}
 
 
 def _parse_route(text: str) -> dict[str, object]:

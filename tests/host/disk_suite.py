@@ -30,6 +30,20 @@ async def read_later(file: File, offset: int, size: int) -> bytes | OSError:
     return await asyncio.wait_for(found, 10)
 
 
+async def created(disk: Disk, name: str) -> File | OSError:
+    found: asyncio.Future[File | OSError] = asyncio.get_running_loop().create_future()
+    disk.create(name, found.set_result)
+    assert not found.done(), "a callback came at once, inside the call"
+    return await asyncio.wait_for(found, 10)
+
+
+async def removed(disk: Disk, name: str) -> OSError | None:
+    found: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
+    disk.remove_later(name, found.set_result)
+    assert not found.done(), "a callback came at once, inside the call"
+    return await asyncio.wait_for(found, 10)
+
+
 class DiskSuite(ABC):
     @abstractmethod
     def make_disk(self) -> Disk:
@@ -131,6 +145,82 @@ class DiskSuite(ABC):
         with pytest.raises(FileExistsError):
             disk.open("log/a", create=True)
 
+    @pytest.mark.asyncio
+    async def test_a_created_file_is_empty_and_there(self, disk: Disk) -> None:
+        file = await created(disk, "log/a")
+        assert not isinstance(file, OSError)
+        assert (file.name, file.size_bytes(), disk.list("log")) == ("log/a", 0, ["a"])
+        assert await committed(file, 0, b"abc") is None
+        assert disk.read_file("log/a") == b"abc"
+        file.close()
+
+    @pytest.mark.asyncio
+    async def test_an_empty_file_that_is_there_is_the_created_one_and_one_with_bytes_is_not(self, disk: Disk) -> None:
+        disk.open("log/a", create=True).close()
+        file = await created(disk, "log/a")
+        assert not isinstance(file, OSError)
+        await committed(file, 0, b"abc")
+        assert isinstance(await created(disk, "log/a"), FileExistsError)
+        assert disk.read_file("log/a") == b"abc"
+
+    @pytest.mark.asyncio
+    async def test_what_is_given_is_done_in_the_order_given_also_creating_and_removing(self, disk: Disk) -> None:
+        told: list[str] = []
+        last: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        disk.open("log/a", create=True).commit(0, (b"a",), False, lambda error: told.append("written"))
+        disk.create("log/b", lambda made: told.append("created"))
+        disk.remove_later("log/a", lambda error: told.append("removed"))
+        disk.replace("log/a", b"new", lambda error: (told.append("replaced"), last.set_result(None))[1])  # type: ignore[func-returns-value]
+        await asyncio.wait_for(last, 10)
+        assert told == ["written", "created", "removed", "replaced"]
+        assert disk.list("log") == ["a", "b"]
+        assert disk.read_file("log/a") == b"new"
+
+    @pytest.mark.asyncio
+    async def test_a_file_that_is_removed_later_may_be_gone_already_and_stays_readable_while_open(
+        self, disk: Disk
+    ) -> None:
+        assert await removed(disk, "log/a") is None
+        file = disk.open("log/a", create=True)
+        await committed(file, 0, b"abc")
+        assert await removed(disk, "log/a") is None
+        assert disk.list("log") == []
+        assert file.read_wait(0, 10) == b"abc"
+
+    @pytest.mark.asyncio
+    async def test_reads_and_commits_that_were_given_before_a_file_is_closed_end_well(self, disk: Disk) -> None:
+        file = disk.open("log/a", create=True)
+        await committed(file, 0, b"abc")
+        read: asyncio.Future[bytes | OSError] = asyncio.get_running_loop().create_future()
+        wrote: asyncio.Future[OSError | None] = asyncio.get_running_loop().create_future()
+        file.read_later(0, 3, read.set_result)
+        file.commit(3, (b"def",), True, wrote.set_result)
+        file.close()
+        assert await asyncio.wait_for(read, 10) == b"abc"
+        assert await asyncio.wait_for(wrote, 10) is None
+        assert disk.read_file("log/a") == b"abcdef"
+
+    def test_a_file_is_written_whole_by_who_can_wait(self, disk: Disk) -> None:
+        disk.write_file("state", b"one")
+        assert disk.read_file("state") == b"one"
+        disk.write_file("state", b"2")
+        assert disk.read_file("state") == b"2"
+
+    def test_a_moved_file_has_its_bytes_and_no_other_loses_its_own(self, disk: Disk) -> None:
+        disk.write_file("log/a", b"abc")
+        disk.move("log/a", "b")
+        assert disk.read_file("b") == b"abc"
+        assert disk.list("log") == []
+        disk.write_file("log/a", b"other")
+        with pytest.raises(FileExistsError):
+            disk.move("log/a", "b")
+        assert (disk.read_file("b"), disk.read_file("log/a")) == (b"abc", b"other")
+        with pytest.raises(FileNotFoundError):
+            disk.move("log/c", "d")
+
+    def test_a_disk_is_writable_unless_it_was_opened_otherwise(self, disk: Disk) -> None:
+        assert disk.writable
+
     def test_names_are_listed_sorted_and_a_folder_that_is_not_there_is_empty(self, disk: Disk) -> None:
         for name in ("c", "a", "b"):
             disk.open(f"log/{name}", create=True).close()
@@ -154,6 +244,11 @@ class DiskSuite(ABC):
             lambda: disk.replace(name, b"", lambda error: None),
             lambda: disk.read_file(name),
             lambda: disk.remove(name),
+            lambda: disk.create(name, lambda made: None),
+            lambda: disk.remove_later(name, lambda error: None),
+            lambda: disk.write_file(name, b""),
+            lambda: disk.move(name, "b"),
+            lambda: disk.move("a", name),
             lambda: disk.list(name),
         ):
             with pytest.raises(AssertionError, match="leaves the data folder"):

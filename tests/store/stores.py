@@ -16,10 +16,11 @@ from posthouse.model.message import Endpoint, NewMessage, StoredMessage
 from posthouse.model.offsets import QueueOffset
 from posthouse.model.properties import encode_properties
 from posthouse.model.topic import TopicConfig
+from posthouse.store.config import StoreConfig
 from posthouse.store.consume_queue import ConsumeQueue, Entry
 from posthouse.store.group_table import GroupTable
-from posthouse.store.log.engine import LogConfig, LogFailed
-from posthouse.store.message_store import MessageStore, Put, local_log
+from posthouse.store.log.engine import LogConfig
+from posthouse.store.message_store import LogError, MessageStore, Put, local_log
 from posthouse.store.state_record import Kind
 from posthouse.store.topic_table import Topic, TopicTable
 from tests.store.disks import ManualClock
@@ -35,9 +36,9 @@ class Opened:
     store: MessageStore
     clock: ManualClock
     acknowledged: list[Put] = field(default_factory=list)
-    refused: list[tuple[Put, LogFailed]] = field(default_factory=list)
+    refused: list[tuple[Put, LogError]] = field(default_factory=list)
     arrivals: list[list[Put]] = field(default_factory=list)
-    broken: list[LogFailed] = field(default_factory=list)
+    broken: list[LogError] = field(default_factory=list)
 
     def topic(self, name: str, queues: int = 4) -> Topic:
         """The topic, made if it is not there."""
@@ -54,7 +55,7 @@ class Opened:
     def change(self, kind: Kind, body: object) -> None:
         self.store.record(kind, body, lambda error: None)
 
-    def done(self, put: Put, error: LogFailed | None) -> None:
+    def done(self, put: Put, error: LogError | None) -> None:
         if error is None:
             self.acknowledged.append(put)
         else:
@@ -143,8 +144,8 @@ def without_empty(table: object) -> object:
 
 def every_entry(queue: ConsumeQueue) -> list[Entry]:
     found: list[Entry] = []
-    while len(found) < queue.max_offset:
-        found += queue.read_wait(QueueOffset(len(found)), 100)
+    while (at := queue.min_offset + len(found)) < queue.max_offset:
+        found += queue.read_wait(QueueOffset(at), 100)
     return found
 
 
@@ -166,8 +167,8 @@ def open_store(
     found: list[Opened] = []
     store = MessageStore(
         Host(clock, disk, RealNet(), RealRandomness()),
+        StoreConfig(segment_bytes=segment_bytes, checkpoint_bytes=checkpoint_bytes),
         make_log=local_log(LogConfig(segment_bytes, batch_bytes)),
-        checkpoint_bytes=checkpoint_bytes,
         on_arrivals=lambda puts: found[0].arrivals.append(puts),
         on_broken=lambda error: found[0].broken.append(error),
     )

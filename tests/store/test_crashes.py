@@ -234,7 +234,7 @@ class Crashes(RuleBasedStateMachine):
         for (topic, queue_id), said in self.offsets.items():
             found = self.opened.store.offsets.find("g", topic, queue_id)
             assert found is None or found in said
-        full = {name: data for name, data in self.disk.files().items() if name.startswith("log/")}
+        full = {name: data for name, data in self.disk.files().items() if name.startswith(("log/", "format"))}
         assert reopen(FaultyDisk(full)).folds() == self.opened.folds(), "not what the log alone says"
 
     @invariant()

@@ -18,8 +18,9 @@ from posthouse.model.refusal import Reason, Refused
 from posthouse.store import message_store
 from posthouse.store.log.batch import HEADER_BYTES
 from posthouse.store.log.engine import LogFailed
-from posthouse.store.log.local import segment_name
-from posthouse.store.message_store import Found, Put, StoreBroken
+from posthouse.store.log.segments import segment_name
+from posthouse.store.message_store import LogError, Put, StoreBroken
+from posthouse.store.reading import Found
 from posthouse.store.state_record import Kind
 from tests.store.disks import FaultyDisk, ManualClock
 from tests.store.log.recorder import turns
@@ -462,8 +463,8 @@ async def test_a_change_lives_at_once_and_is_told_when_it_is_committed() -> None
 
 
 @pytest.mark.asyncio
-async def test_offsets_are_written_within_their_period_and_without_a_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(message_store, "OFFSETS_PERIOD_S", 0.05)
+async def test_offsets_are_written_within_a_period_and_synced_within_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(message_store, "TICK_S", 0.05)
     disk = FaultyDisk()
     opened = open_store(disk)
     opened.put("t")
@@ -472,13 +473,13 @@ async def test_offsets_are_written_within_their_period_and_without_a_sync(monkey
     disk.changes.clear()
     opened.store.offsets.commit("g", "t", 0, Q(1))
     await asyncio.sleep(0.2)
-    assert disk.changes == [f"write {FIRST}"], "once, and not synced"
+    assert disk.changes == [f"write {FIRST}", f"sync {FIRST}"], "written once, and synced a period later"
     again = open_store(disk.kill())
     assert again.store.offsets.find("g", "t", 0) == 1
 
 
 def test_the_period_of_offsets_is_a_second() -> None:
-    assert message_store.OFFSETS_PERIOD_S <= 1.0
+    assert message_store.TICK_S <= 1.0
 
 
 @pytest.mark.asyncio
@@ -557,7 +558,7 @@ async def test_what_cannot_be_applied_stops_the_store(caplog: pytest.LogCaptureF
     topic = opened.topic("t")
     await opened.settled()
 
-    def wrong(put: Put, error: LogFailed | None) -> None:
+    def wrong(put: Put, error: LogError | None) -> None:
         raise AssertionError("a callback that is wrong")
 
     opened.store.put(topic, message("t"), 0, HERE, wrong)
@@ -676,7 +677,7 @@ async def test_a_log_of_a_newer_version_is_refused_and_left_as_it_is() -> None:
     assert header is not None
     newer, _ = encode_batch(LogOffset(0), 1, 0, header.stored_at_ms, LogOffset(0), [bytes(state)], len(state))
     with pytest.raises(StoreBroken, match="newer Posthouse"):
-        open_store(FaultyDisk({FIRST: newer}))
+        open_store(FaultyDisk({"format": disk.files()["format"], FIRST: newer}))
     await opened.store.close()
 
 
@@ -722,7 +723,7 @@ async def test_a_start_from_a_snapshot_gives_the_same_folds_as_a_replay_of_all(c
             opened.write_offsets()
             await opened.settled()
             want = opened.folds()
-            log_only = {name: data for name, data in disk.files().items() if name.startswith("log/")}
+            log_only = {name: data for name, data in disk.files().items() if name.startswith(("log/", "format"))}
             assert open_store(FaultyDisk(log_only)).folds() == want
             assert open_store(disk.kill()).folds() == want, "after a kill"
             disk._dead = False
@@ -846,6 +847,7 @@ async def test_the_age_of_the_oldest_message_is_known() -> None:
     opened = open_store(disk, clock)
     assert opened.store.earliest_stored_at_ms is None
     opened.put("t")
+    await opened.settled()
     clock.at_ms = 9000
     opened.put("u")
     opened = await reopened(opened, disk)

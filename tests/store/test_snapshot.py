@@ -3,6 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from posthouse.model.offsets import LogOffset
 from posthouse.store.log.engine import Position
 from posthouse.store.snapshot import (
     EMPTY,
@@ -10,17 +11,16 @@ from posthouse.store.snapshot import (
     Snapshot,
     decode_snapshot,
     encode_snapshot,
-    remove_old,
+    old_files,
     snapshot_name,
     valid_snapshots,
-    write,
 )
 from tests.store.disks import FaultyDisk
 
 
 def snapshot(offset: int, **others: object) -> Snapshot:
     return msgspec.structs.replace(
-        Snapshot(offset=offset, checksum=7, epoch=3, stored_at_ms=99, runs=["a"], queues=[(1, 2, 3)]), **others
+        Snapshot(offset=offset, checksum=7, epoch=3, stored_at_ms=99, runs=["a"], queues=[(1, 2, 3, 4)]), **others
     )
 
 
@@ -74,19 +74,16 @@ def test_a_snapshot_under_another_name_is_not_used() -> None:
     assert offsets_of(FaultyDisk({snapshot_name(50): encode_snapshot(snapshot(40))})) == [0]
 
 
-@pytest.mark.asyncio
-async def test_a_written_one_is_found() -> None:
-    disk = disk_with(5)
-    told: list[OSError | None] = []
-    write(disk, snapshot(77), told.append)
-    assert offsets_of(disk) == [77, 5, 0]
+def test_one_that_is_older_than_the_log_is_passed_over() -> None:
+    disk = disk_with(5, 30, 1000)
+    assert [found.offset for found in valid_snapshots(disk, LogOffset(30))] == [1000, 30, 0]
+    assert [found.offset for found in valid_snapshots(disk, LogOffset(31))] == [1000, 0]
+    assert list(valid_snapshots(disk, LogOffset(1001))) == [EMPTY]
 
 
-def test_the_two_newest_are_kept_and_foreign_files_do_not_count() -> None:
+def test_all_but_the_two_newest_are_old_and_foreign_files_do_not_count() -> None:
     disk = disk_with(5, 30, 1000)
     others = ("zzz.json", "notes.txt", f"{2000:020d}.json.new", "half.new")
     for name in others:
         disk = FaultyDisk(disk.files() | {f"snapshots/{name}": b""})
-    remove_old(disk)
-    kept = {f"{30:020d}.json", f"{1000:020d}.json", "zzz.json", "notes.txt", "half.new"}
-    assert set(disk.list("snapshots")) == kept
+    assert set(old_files(disk)) == {snapshot_name(5), f"snapshots/{2000:020d}.json.new"}

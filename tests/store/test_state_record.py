@@ -64,4 +64,5 @@ def test_kinds_keep_their_numbers() -> None:
         "GROUP_SET": 3,
         "GROUP_DELETED": 4,
         "OFFSETS": 5,
+        "OPENING": 6,
     }

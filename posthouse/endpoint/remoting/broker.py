@@ -16,6 +16,7 @@ from posthouse.endpoint.remoting.dispatcher import HOT, Dispatcher, Route
 from posthouse.endpoint.remoting.groups import GROUP_ROUTES
 from posthouse.endpoint.remoting.offsets import OFFSET_ROUTES
 from posthouse.endpoint.remoting.pull import pull
+from posthouse.endpoint.remoting.query import QUERY_ROUTES
 from posthouse.endpoint.remoting.send import send
 from posthouse.endpoint.remoting.topics import TOPIC_ROUTES
 
@@ -30,7 +31,7 @@ MAIL_ROUTES = (
     Route(RequestCode.LITE_PULL_MESSAGE, PULL_MESSAGE, pull, HOT),
 )
 
-BROKER_ROUTES = (*MAIL_ROUTES, *OFFSET_ROUTES, *TOPIC_ROUTES, *GROUP_ROUTES, *ADMIN_ROUTES)
+BROKER_ROUTES = (*MAIL_ROUTES, *OFFSET_ROUTES, *TOPIC_ROUTES, *GROUP_ROUTES, *QUERY_ROUTES, *ADMIN_ROUTES)
 """Handled with the broker as the service."""
 
 DESK_ROUTES = CLIENT_ROUTES

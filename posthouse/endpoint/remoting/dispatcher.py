@@ -79,7 +79,7 @@ class Dispatcher:
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
         self._rows: dict[int, tuple[Any, Route]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._tasks_of: dict[str, int] = {}
         for service, routes in tables.items():
             for route in routes:
@@ -122,12 +122,12 @@ class Dispatcher:
             return Reply(ResponseCode.SYSTEM_BUSY, remark=f"[OVERLOAD] {limit}")
         self._tasks_of[row.lane.name] = under_way + 1
         task = asyncio.get_running_loop().create_task(self._run(row, peer, command, work))
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(partial(self._ended, row.lane, work))
         return None
 
     def _ended(self, lane: Lane, work: Awaitable[Reply], task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         self._tasks_of[lane.name] -= 1
         if asyncio.iscoroutine(work):
             work.close()  # it never began if its task was cancelled first

@@ -1,4 +1,4 @@
-"""Handlers of sending: 10, 310, 320. The answer is written when the message is on disk."""
+"""Handlers of sending: 10, 310, 320. The answer is written when the message is as safe as it must be, and says so."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from posthouse.model.refusal import Reason, Refused
 if TYPE_CHECKING:
     from posthouse.broker.broker import Broker
     from posthouse.link.peer import RemotingPeer
-    from posthouse.store.log.engine import LogFailed
-    from posthouse.store.message_store import Put
+    from posthouse.store.message_store import LogError, Put
 
 
 def send(broker: Broker, header: SendMessage, command: Command, peer: RemotingPeer) -> Reply | None:
@@ -66,7 +65,7 @@ class _Answer:
         self.on_bug = on_bug
         self.unique_id = ""
 
-    def sent(self, put: Put, error: LogFailed | None) -> None:
+    def sent(self, put: Put, error: LogError | None) -> None:
         command = self.command
         if command.flag & 2:
             return
@@ -77,13 +76,15 @@ class _Answer:
             queue_id = self.queue_id if self.queue_id >= 0 else put.queue.queue_id
             message_id = offset_message_id(self.store_host, put.log_offset)
             self.peer.write(
-                encode_send_reply(command.request_id, message_id, queue_id, put.queue_offset, self.unique_id)
+                encode_send_reply(
+                    command.request_id, message_id, queue_id, put.queue_offset, self.unique_id, put.synced
+                )
             )
         except Exception as mistake:
             self.on_bug(mistake)
 
 
-def _refuse(command: Command, peer: RemotingPeer, error: LogFailed) -> None:
+def _refuse(command: Command, peer: RemotingPeer, error: LogError) -> None:
     remark = f"{error}; whether this message was stored is not known"
     peer.answer(response(ResponseCode.SERVICE_NOT_AVAILABLE, command.request_id, remark=remark))
 
@@ -112,7 +113,7 @@ def _batch_sent(
     store_host: Endpoint,
     on_bug: Callable[[BaseException], None],
     last: Put,
-    error: LogFailed | None,
+    error: LogError | None,
 ) -> None:
     if command.is_one_way:
         return
@@ -121,6 +122,7 @@ def _batch_sent(
             _refuse(command, peer, error)
             return
         ids = ",".join(offset_message_id(store_host, put.log_offset) for put in puts)
-        peer.write(encode_send_reply(command.request_id, ids, last.queue.queue_id, puts[0].queue_offset, ""))
+        queue_id, first = last.queue.queue_id, puts[0].queue_offset
+        peer.write(encode_send_reply(command.request_id, ids, queue_id, first, "", last.synced))
     except Exception as mistake:
         on_bug(mistake)

@@ -2,24 +2,30 @@
 
 Appends fill an open batch. At the end of the loop's turn the batch is sealed and given to the disk's thread, one
 commit at a time; what is appended meanwhile makes the next batch, so one sync covers everything that came before
-it. Segments are named by their first log offset, a batch never spans two of them, and the next begins where the
-last ends, so a log offset is found by the name of its file. A segment's file is made when its first batch is
-committed, and only after the segment before it is durable: a file that is there vouches for everything before it.
+it. Segments are named by their first log offset and a batch never spans two of them (`segments`).
 
-Recovery reads on from a known position and believes a batch only if its place, its chain and its checksum hold.
-Where belief ends it cuts, unless a good batch further on says that those bytes had been durable: then it refuses.
+A roll: the next file is made, then the end mark is written to the old one and synced, and only then the first batch
+goes to the new one. So a file with bytes vouches for everything before it. The first commit of a segment has its
+whole opening and is always synced: from then on the segment can be the log's first (`trim`).
+
+A disk without room holds up the one operation that is under way: the same one is given again every second, and all
+that was appended waits behind it. Any other error is final.
 """
 
 from __future__ import annotations
 
 import asyncio
 import bisect
+import errno
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from posthouse.host import Host
 from posthouse.host.clock import EpochMs
-from posthouse.host.disk import Buffer, File, OnCommit, OnRead
+from posthouse.host.disk import Buffer, DiskFull, File, OnCommit, OnRead
 from posthouse.model.offsets import LogOffset
 from posthouse.store.log import batch as batches
 from posthouse.store.log.batch import BATCH_BYTES_MAX, HEADER_BYTES
@@ -27,30 +33,27 @@ from posthouse.store.log.engine import (
     GROUP_BYTES_MAX,
     START,
     LogConfig,
-    LogDamaged,
     LogFailed,
+    LogFull,
     LogListener,
+    OnGap,
     OnRecord,
     Position,
     Recovered,
+    SegmentInfo,
     stamp,
 )
+from posthouse.store.log.recovery import Found, Recovery, find_segments
+from posthouse.store.log.segments import FOLDER, Removal, Segment, segment_name
 
 log = logging.getLogger(__name__)
 
-FOLDER = "log"
-_SUFFIX = ".log"
-_READ_BYTES = 8 * 1024 * 1024
+RETRY_S = 1.0
+"""Between two tries of what found no room."""
 assert HEADER_BYTES + GROUP_BYTES_MAX <= BATCH_BYTES_MAX
 
-
-@dataclass(slots=True)
-class Segment:
-    """One file: bytes [base, end) of the log, at file position offset - base."""
-
-    base: LogOffset
-    end: LogOffset
-    file: File
+_Give = Callable[[Callable[[Any], None]], None]
+"""Gives an operation to the disk; what it is given is called with the outcome."""
 
 
 @dataclass(slots=True)
@@ -60,13 +63,12 @@ class _Batch:
     start: LogOffset
     base: LogOffset
     end: LogOffset
+    opening: bool
     sync: bool = False
     records: list[Buffer] = field(default_factory=list)
     receipts: list[object] = field(default_factory=list)
-
-
-def segment_name(base: LogOffset) -> str:
-    return f"{FOLDER}/{base:020d}{_SUFFIX}"
+    told_full: int = 0
+    """How many of the receipts were told that there is no room."""
 
 
 class LocalLog:
@@ -77,13 +79,20 @@ class LocalLog:
         self._clock = host.clock
         self._listener = listener
         self._config = config or LogConfig()
+        self._found: Found | None = None
         self._segments: list[Segment] = []
         self._bases: list[int] = []
+        self._removal = Removal(host.disk)
         self._open: _Batch | None = None
         self._sealed: list[_Batch] = []
         self._committing: list[_Batch] = []
-        self._rolling = False  # the last segment is being synced, so that the next may be made
+        self._busy = False  # an operation of the disk is under way, or waits for room
+        self._retry: asyncio.TimerHandle | None = None
+        self._full: LogFull | None = None
         self._base = LogOffset(0)  # of the segment that takes the next batch; its file may not be there yet
+        self._room_from = LogOffset(0)  # that segment's bytes are counted from here: the opening is not
+        self._opening_due = False
+        self._opening = False
         self._end = LogOffset(0)
         self._committed = START
         self._durable = LogOffset(0)
@@ -92,11 +101,12 @@ class LocalLog:
         self._stored_at_ms = EpochMs(0)
         self._flush_is_due = False
         self._failure: LogFailed | None = None
+        self._closing = False
         self._idle: asyncio.Future[None] | None = None
 
     @property
     def first_offset(self) -> LogOffset:
-        return self._segments[0].base if self._segments else self._end
+        return self._segments[0].base
 
     @property
     def end_offset(self) -> LogOffset:
@@ -107,6 +117,10 @@ class LocalLog:
         return self._committed.offset
 
     @property
+    def durable_offset(self) -> LogOffset:
+        return self._durable
+
+    @property
     def committed_position(self) -> Position:
         return self._committed
 
@@ -114,26 +128,47 @@ class LocalLog:
     def waiting_bytes(self) -> int:
         return self._end - self._committed.offset
 
+    @property
+    def segments(self) -> list[SegmentInfo]:
+        return [SegmentInfo(each.base, each.end, each.begun_at_ms) for each in self._segments if each.end > each.base]
+
     # Appending
 
     def room_for(self, size: int) -> LogOffset:
         """See the seam. Seals the open batch if it has no room, and goes to a new segment if that has none."""
         assert size <= GROUP_BYTES_MAX, f"a group of {size} bytes, which recovery would not believe"
-        open_batch = self._open
-        if open_batch is not None:
-            if open_batch.end - open_batch.start + size <= self._config.batch_bytes and self._fits(
-                open_batch.end, size
-            ):
-                return open_batch.end
-            self._seal()
+        into = self._open
+        if (
+            into is not None
+            and into.opening == self._opening
+            and into.end - into.start + size <= self._config.batch_bytes
+            and self._fits(into.end, size)
+        ):
+            return into.end
+        self._seal()
         start = self._end
-        if start > self._base and not self._fits(start, HEADER_BYTES + size):
-            self._base = start
-        self._open = _Batch(start, self._base, LogOffset(start + HEADER_BYTES))
+        if start > self._base and not self._opening_due and not self._fits(start, HEADER_BYTES + size):
+            self._base = self._room_from = LogOffset(start + HEADER_BYTES)  # the end mark is between
+            self._opening_due = True
+        if self._opening_due and not self._opening:
+            self._append_opening()
+        start = max(self._end, self._base)
+        self._open = _Batch(start, self._base, LogOffset(start + HEADER_BYTES), self._opening)
         return self._open.end
 
     def _fits(self, end: LogOffset, size: int) -> bool:
-        return end + size - self._base <= self._config.segment_bytes
+        """Whether `size` bytes at `end` and an end mark have room in the segment. An opening always has."""
+        return self._opening or end + size + HEADER_BYTES - self._room_from <= self._config.segment_bytes
+
+    def _append_opening(self) -> None:
+        self._opening = True
+        try:
+            self._listener.on_segment(self._base)
+        finally:
+            self._opening = False
+        self._opening_due = False
+        self._seal()
+        self._room_from = max(self._end, self._base)
 
     def append(self, record: Buffer, receipt: object, sync: bool = True) -> LogOffset:
         if self._failure is not None:
@@ -145,7 +180,7 @@ class LocalLog:
         into.receipts.append(receipt)
         into.sync = into.sync or sync
         into.end = self._end = LogOffset(offset + len(record))
-        if not self._flush_is_due and not self._committing:
+        if not self._flush_is_due and (not self._committing or self._full is not None):
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self._flush)
         return offset
@@ -160,60 +195,55 @@ class LocalLog:
     def _flush(self) -> None:
         """Gives what is appended to the disk: the batches of one segment, in one write and one sync."""
         self._flush_is_due = False
-        if self._committing or self._rolling or self._failure is not None:
+        if self._failure is not None:
+            return
+        if self._busy:
+            self._tell_full()
             return
         self._seal()
         if not self._sealed:
             self._rest()
             return
-        base = self._sealed[0].base
-        if (not self._segments or self._segments[-1].base != base) and not self._begin_segment(base):
+        base, segment = self._sealed[0].base, self._segments[-1]
+        if base != segment.base:
+            self._give(partial(self._disk.create, segment_name(base)), partial(self._end_segment, base))
             return
-        segment = self._segments[-1]
         count = sum(1 for sealed in self._sealed if sealed.base == base)
         self._committing, self._sealed = self._sealed[:count], self._sealed[count:]
-        sync = any(sealed.sync for sealed in self._committing)
+        begins = segment.end == segment.base
+        sync = (begins and base > 0) or any(sealed.sync for sealed in self._committing)
         self._stored_at_ms = stamp(self._clock.now_ms(), self._stored_at_ms)
+        if begins:
+            segment.begun_at_ms = self._stored_at_ms
         buffers = [self._encode(sealed) for sealed in self._committing]
-        position = self._committing[0].start - segment.base
-        segment.file.commit(position, buffers, sync, self._synced if sync else self._written)
+        position = self._committing[0].start - base
+        self._give(partial(segment.file.commit, position, buffers, sync), partial(self._written, sync))
 
-    def _begin_segment(self, base: LogOffset) -> bool:
-        """Makes the file of the next segment; False if the one before it must become durable first, or on failure."""
-        if self._durable < base:
-            self._rolling = True
-            self.sync(self._left_behind)
-            return False
-        try:
-            file = self._disk.open(segment_name(base), create=True)
-        except OSError as error:
-            self._fail(error, [])
-            return False
-        self._segments.append(Segment(base, base, file))
-        self._bases.append(base)
-        return True
+    def _end_segment(self, base: LogOffset, made: File | OSError) -> None:
+        """The file of the next segment is there: the end mark may be written to the one before it."""
+        if isinstance(made, OSError):
+            self._fail(made, segment_name(base))
+            return
+        last = self._segments[-1]
+        offset = LogOffset(base - HEADER_BYTES)
+        assert last.end == offset, "a segment ends where its last batch does"
+        self._stored_at_ms = stamp(self._clock.now_ms(), self._stored_at_ms)
+        mark, checksum = batches.encode_end(offset, self._epoch, self._previous, self._stored_at_ms, self._durable)
+        after = Segment(base, base, made, EpochMs(0))
+        self._give(
+            partial(last.file.commit, offset - last.base, (mark,), True), partial(self._begin_segment, after, checksum)
+        )
 
-    def _left_behind(self, error: OSError | None) -> None:
-        self._rolling = False
-        if error is None:
-            self._flush()
-
-    def sync(self, done: OnCommit) -> None:
-        """See the seam. Only the last segment can hold bytes that are committed and not yet durable."""
-        end = self._committed.offset
-
-        def synced(error: OSError | None) -> None:
-            if error is None:
-                self._durable = max(self._durable, end)
-            elif self._failure is None:
-                lost, self._committing = self._committing, []
-                self._fail(error, lost)
-            done(error)
-
-        if self._durable >= end:
-            asyncio.get_running_loop().call_soon(done, None)
-        else:
-            self._segments[-1].file.commit(0, (), True, synced)
+    def _begin_segment(self, segment: Segment, checksum: int, error: OSError | None) -> None:
+        if error is not None:
+            segment.file.close()
+            self._fail(error, self._segments[-1].file.name)
+            return
+        self._previous = checksum
+        self._durable = self._segments[-1].end = segment.base
+        self._segments.append(segment)
+        self._bases.append(segment.base)
+        self._flush()
 
     def _encode(self, sealed: _Batch) -> bytes:
         data, self._previous = batches.encode_batch(
@@ -224,47 +254,125 @@ class LocalLog:
             self._durable,
             sealed.records,
             sealed.end - sealed.start - HEADER_BYTES,
+            opening=sealed.opening,
         )
         return data
 
-    def _synced(self, error: OSError | None) -> None:
-        if error is None and self._committing:
-            self._durable = self._committing[-1].end
-        self._written(error)
-
-    def _written(self, error: OSError | None) -> None:
-        if self._failure is not None:
-            return  # already told
-        done, self._committing = self._committing, []
+    def _written(self, synced: bool, error: OSError | None) -> None:
+        done = self._committing
         if error is not None:
-            self._fail(error, done)
+            self._fail(error, self._segments[-1].file.name)
             return
+        self._committing = []
         end = self._segments[-1].end = done[-1].end
+        if synced:
+            self._durable = end
         self._committed = Position(end, self._previous, self._epoch)
         receipts = done[0].receipts if len(done) == 1 else [r for sealed in done for r in sealed.receipts]
-        self._listener.on_commit(receipts)
+        if self._full is not None:
+            self._full = None
+            log.warning("there is room again in %s", self._disk.place)
+            self._listener.on_room()
+        self._listener.on_commit(receipts, synced)
         if self._open is not None or self._sealed:
             self._flush()
         else:
             self._rest()
 
+    def sync(self, done: OnCommit) -> None:
+        """See the seam. Only the last segment can hold bytes that are committed and not yet durable."""
+        end, segment = self._committed.offset, self._segments[-1]
+
+        def synced(error: OSError | None) -> None:
+            if error is None and self._failure is not None:
+                # A sync before this one failed, and the system has taken its pages for written since.
+                error = OSError(errno.EIO, str(self._failure))
+            if error is None:
+                self._durable = max(self._durable, end)
+            elif self._failure is None:
+                self._fail(error, segment.file.name)
+            done(error)
+
+        if self._durable >= end:
+            asyncio.get_running_loop().call_soon(done, None)
+        else:
+            segment.file.commit(0, (), True, synced)
+
+    # One operation of the disk at a time
+
+    def _give(self, give: _Give, done: Callable[[Any], None]) -> None:
+        """Gives an operation to the disk, again and again while it says that there is no room for it."""
+        self._busy, self._retry = True, None
+        give(partial(self._told, give, done))
+
+    def _told(self, give: _Give, done: Callable[[Any], None], outcome: object) -> None:
+        if self._failure is not None:
+            return  # it failed meanwhile, and that was told
+        if not isinstance(outcome, DiskFull):
+            self._busy = False
+            done(outcome)
+        elif self._closing:
+            self._give_up()
+        else:
+            self._hold(outcome)
+            self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._give, give, done)
+
+    def _hold(self, error: DiskFull) -> None:
+        if self._full is None:
+            self._full = LogFull(
+                f"there is no room for the log in {self._disk.place}: {error.strerror or error}; "
+                f"what was taken is held and written when there is room"
+            )
+            log.error("%s", self._full)
+            self._tell_full(always=True)
+        else:
+            self._tell_full()
+
+    def _tell_full(self, always: bool = False) -> None:
+        """Tells the receipts that were not told yet that they are held, if there is no room."""
+        if self._full is None:
+            return
+        receipts: list[object] = []
+        for batch in self._waiting():
+            receipts += batch.receipts[batch.told_full :]
+            batch.told_full = len(batch.receipts)
+        if receipts or always:
+            self._listener.on_full(self._full, receipts)
+
+    def _waiting(self) -> list[_Batch]:
+        """All that is appended and not committed, in order."""
+        return [*self._committing, *self._sealed, *([self._open] if self._open is not None else [])]
+
     def _rest(self) -> None:
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
-    def _fail(self, error: OSError, done: list[_Batch]) -> None:
-        where = segment_name(done[0].base if done else self._base)
-        failure = LogFailed(f"writing {where} in {self._disk.place} failed: {error.strerror or error}")
-        self._failure = failure
-        self._seal()
-        lost, self._sealed = done + self._sealed, []
-        self._listener.on_failure(failure, [receipt for sealed in lost for receipt in sealed.receipts])
+    def _fail(self, error: OSError, name: str) -> None:
+        """The end of all writing: whatever waits has an unknown outcome."""
+        lost = self._waiting()
+        self._failure = LogFailed(f"writing {name} in {self._disk.place} failed: {error.strerror or error}")
+        self._drop()
+        self._listener.on_failure(self._failure, [receipt for batch in lost for receipt in batch.receipts])
         self._rest()
+
+    def _give_up(self) -> None:
+        """Closed while there is no room: what is held was never acknowledged, and is dropped."""
+        self._failure = LogFailed("the log is closed")
+        self._drop()
+        self._rest()
+
+    def _drop(self) -> None:
+        self._open, self._sealed, self._committing = None, [], []
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry, self._busy = None, False
 
     # Reading
 
     def _at(self, offset: LogOffset, size: int) -> tuple[File, int]:
         assert offset + size <= self._committed.offset, "a read beyond the committed end"
+        if offset < self._bases[0]:
+            raise OSError(errno.ENOENT, f"log offset {offset} was deleted; the log begins at {self._bases[0]}")
         segment = self._segments[bisect.bisect_right(self._bases, offset) - 1]
         return segment.file, offset - segment.base
 
@@ -273,8 +381,12 @@ class LocalLog:
         return file.read(at, size)
 
     def read_later(self, offset: LogOffset, size: int, done: OnRead) -> None:
-        file, at = self._at(offset, size)
-        file.read_later(at, size, done)
+        try:
+            file, at = self._at(offset, size)
+        except OSError as error:
+            asyncio.get_running_loop().call_soon(done, error)
+        else:
+            file.read_later(at, size, done)
 
     def read_wait(self, offset: LogOffset, size: int) -> bytes:
         file, at = self._at(offset, size)
@@ -284,163 +396,56 @@ class LocalLog:
         """Whether both bytes are in one segment, so that one read can have them."""
         return bisect.bisect_right(self._bases, first) == bisect.bisect_right(self._bases, last)
 
-    # Recovering
+    # Trimming
 
-    def recover(self, after: Position, on_record: OnRecord) -> Recovered:
-        self._disk.folder(FOLDER)
-        self._open_segments(after)
-        position, records, cut_bytes = after, 0, 0
-        for at, segment in enumerate(self._segments):
-            if segment.end <= position.offset and at + 1 < len(self._segments):
-                continue
-            scan = _Scan(segment, position, on_record)
-            scan.run()
-            position, records = scan.position, records + scan.records
-            self._stored_at_ms = max(self._stored_at_ms, scan.stored_at_ms)
-            if position.offset < segment.end:
-                cut_bytes = self._cut(at, position)
+    def trim(self, before: LogOffset) -> None:
+        """See the seam. A segment whose first commit is not done may not be the first: its opening is not durable."""
+        segments, count = self._segments, 0
+        while count + 1 < len(segments) and segments[count].end <= before:
+            if segments[count + 1].end == segments[count + 1].base:
                 break
-        if self._segments:  # what survived a killed process may not have reached the disk yet
-            self._segments[-1].file.truncate(position.offset - self._segments[-1].base)
-        self._end = position.offset
-        self._base = self._segments[-1].base if self._segments else position.offset
-        self._committed, self._previous, self._durable = position, position.checksum, position.offset
-        self._epoch = position.epoch + 1
-        return Recovered(position, cut_bytes, records)
+            count += 1
+        for segment in segments[:count]:
+            segment.file.close()
+        self._removal.add([segment.file.name for segment in segments[:count]])
+        del segments[:count], self._bases[:count]
 
-    def _open_segments(self, after: Position) -> None:
-        for name in self._disk.list(FOLDER):
-            digits = name.removesuffix(_SUFFIX)
-            base = LogOffset(int(digits) if digits.isascii() and digits.isdecimal() else 0)
-            if segment_name(base) != f"{FOLDER}/{name}":
-                log.warning(
-                    "%s/%s in %s is not a segment of this log; it is left alone", FOLDER, name, self._disk.place
-                )
-                continue
-            file = self._disk.open(f"{FOLDER}/{name}")
-            if self._segments and self._segments[-1].end != base:
-                last = self._segments[-1]
-                raise LogDamaged(
-                    f"{file.name} begins at {base}, but {last.file.name} ends at {last.end}: "
-                    f"a segment is missing, cut or doubled in {self._disk.place}"
-                )
-            self._segments.append(Segment(base, LogOffset(base + file.size_bytes()), file))
-            self._bases.append(base)
-        end = self._segments[-1].end if self._segments else LogOffset(0)
-        if not self.first_offset <= after.offset <= end:
-            raise LogDamaged(
-                f"the newest snapshot is of log offset {after.offset}, but the log in {self._disk.place} "
-                f"holds {self.first_offset} to {end}: segments are missing"
-            )
+    # Opening and closing
 
-    def _cut(self, at: int, position: Position) -> int:
-        """Cuts the torn tail that begins at `position`. Raises LogDamaged if it had been durable."""
-        segment = self._segments[at]
-        for later in self._segments[at:]:
-            start = max(later.base, position.offset)
-            found = _durable_after(later, start, position.offset)
-            if found is not None:
-                raise LogDamaged(
-                    f"{segment.file.name} is damaged at log offset {position.offset} (byte "
-                    f"{position.offset - segment.base} of the file): bytes that had been on disk are not as they were "
-                    f"written, and good records follow at {found}. Nothing was changed. Restore {self._disk.place} "
-                    f"from a copy, or move it away and start empty"
-                )
-        cut_bytes = self._segments[-1].end - position.offset
-        log.warning(
-            "%s: cut %d bytes after log offset %d: the tail of a write that a crash interrupted, never acknowledged",
-            segment.file.name,
-            cut_bytes,
-            position.offset,
-        )
-        for later in reversed(self._segments[at + 1 :]):  # the last first: a crash on the way must leave no hole
-            later.file.close()
-            self._disk.remove(later.file.name, sync=True)
-        del self._segments[at + 1 :], self._bases[at + 1 :]
-        segment.file.truncate(position.offset - segment.base)
-        segment.end = position.offset
-        return cut_bytes
+    def open(self) -> Position:
+        self._found = find_segments(self._disk)
+        return self._found.begin
+
+    def recover(self, after: Position, on_record: OnRecord, on_gap: OnGap) -> Recovered:
+        assert self._found is not None, "recover before open"
+        self._disk.folder(FOLDER)
+        recovery = Recovery(self._disk, self._found, on_record, on_gap)
+        recovered = recovery.run(after)
+        end = recovered.end
+        self._segments = self._found.segments
+        if not self._segments:
+            assert end == START, "an empty log ends where it begins"
+            first = self._disk.open(segment_name(end.offset), create=True)
+            self._segments.append(Segment(end.offset, end.offset, first, EpochMs(0)))
+        self._bases = [segment.base for segment in self._segments]
+        last = self._segments[-1]
+        self._base = self._room_from = last.base
+        self._opening_due = last.base == end.offset > START.offset
+        self._stored_at_ms = max(recovery.stored_at_ms, last.begun_at_ms)
+        self._end = self._durable = end.offset
+        self._committed, self._previous, self._epoch = end, end.checksum, end.epoch + 1
+        return recovered
 
     async def close(self) -> None:
-        if self._failure is None and (self._open is not None or self._sealed or self._committing):
+        self._closing = True
+        self._removal.stop()
+        if self._retry is not None:
+            self._give_up()
+        if self._failure is None and (self._busy or self._open is not None or self._sealed):
             self._idle = asyncio.get_running_loop().create_future()
-            if not self._committing:
+            if not self._busy:
                 self._flush()
             await self._idle
         for segment in self._segments:
             segment.file.close()
         self._failure = self._failure or LogFailed("the log is closed")
-
-
-class _Scan:
-    """Reads one segment's batches from a position on, as far as they can be believed."""
-
-    def __init__(self, segment: Segment, position: Position, on_record: OnRecord) -> None:
-        self._segment = segment
-        self._on_record = on_record
-        self.position = position
-        self.records = 0
-        self.stored_at_ms = EpochMs(0)
-
-    def run(self) -> None:
-        wanted = _READ_BYTES
-        while self.position.offset < self._segment.end:
-            data = self._segment.file.read_wait(self.position.offset - self._segment.base, wanted)
-            at = 0
-            while (header := self._next(data, at)) is not None:
-                self._replay(data, at, header)
-                at += header.size
-            if at:
-                wanted = _READ_BYTES
-                continue
-            header = batches.decode_header(data, 0)
-            if header is None or header.size <= len(data):
-                return
-            if self.position.offset + header.size > self._segment.end:
-                return
-            wanted = header.size  # a batch larger than one read
-
-    def _next(self, data: bytes, at: int) -> batches.BatchHeader | None:
-        header = batches.decode_header(data, at)
-        if header is None or header.offset != self.position.offset or header.previous != self.position.checksum:
-            return None
-        return header if batches.checksum_holds(data, at, header) else None
-
-    def _replay(self, data: bytes, at: int, header: batches.BatchHeader) -> None:
-        record_at, end = at + HEADER_BYTES, at + header.size
-        for _ in range(header.records):
-            size = int.from_bytes(data[record_at : record_at + 4], "big")
-            assert 8 <= size <= end - record_at, "a batch whose checksum holds has records that do not fit"
-            self._on_record(data, record_at, size, LogOffset(header.offset + record_at - at))
-            record_at += size
-        assert record_at == end
-        self.records += header.records
-        self.stored_at_ms = EpochMs(max(self.stored_at_ms, header.stored_at_ms))
-        self.position = Position(LogOffset(header.offset + header.size), header.checksum, header.epoch)
-
-
-def _durable_after(segment: Segment, start: LogOffset, bad: LogOffset) -> LogOffset | None:
-    """The offset of a good batch at or after `start` that was written when bytes beyond `bad` were durable."""
-    while start < segment.end:
-        data = segment.file.read_wait(start - segment.base, _READ_BYTES)
-        at = data.find(batches.MAGIC)
-        while at >= 0:
-            if _is_durable_after(segment, LogOffset(start + at), data, at, bad):
-                return LogOffset(start + at)
-            at = data.find(batches.MAGIC, at + 1)
-        if len(data) < _READ_BYTES:
-            return None
-        start = LogOffset(start + len(data) - len(batches.MAGIC) + 1)
-    return None
-
-
-def _is_durable_after(segment: Segment, offset: LogOffset, data: bytes, at: int, bad: LogOffset) -> bool:
-    """Whether the bytes at `offset` of the log, which are at `at` in `data`, are such a batch."""
-    file, position = segment.file, offset - segment.base
-    whole = len(data) - at >= HEADER_BYTES
-    header = (
-        batches.decode_header(data, at) if whole else batches.decode_header(file.read_wait(position, HEADER_BYTES), 0)
-    )
-    if header is None or header.offset != offset or not bad < header.durable <= offset:
-        return False
-    return batches.checksum_holds(file.read_wait(position, header.size), 0, header)

@@ -16,6 +16,7 @@ from posthouse.model.message import Endpoint
 from tests.broker.brokers import host_on, until
 from tests.endpoint.clients import C, R, client, house, long_send_ext, send_ext, text
 from tests.store.disks import FaultyDisk
+from tests.store.test_retention import MeasuredDisk
 
 pytestmark = pytest.mark.asyncio
 
@@ -60,6 +61,34 @@ async def test_unique_id_may_be_any_text(unique_id: str) -> None:
     async with house() as found, client(found.broker_address) as producer:
         reply = await producer.send("T", properties=f"UNIQ_KEY\x01{unique_id}\x02")
         assert reply.transaction_id == unique_id
+
+
+async def test_answer_says_how_safe_the_message_is() -> None:
+    async with house() as found, client(found.broker_address) as producer:
+        assert (await producer.send("T")).durability == "disk"
+        assert (await producer.send("T", properties="WAIT\x01false\x02")).durability == "os"
+        for properties, durability in (("WAIT\x01true\x02", "disk"), ("WAIT\x01false\x02", "os")):
+            ext = send_ext("T", batch=True, properties=properties)
+            answer = await producer.ok(C.SEND_BATCH_MESSAGE, ext, TWO)
+            assert SEND_MESSAGE_REPLY.decode(answer.ext).durability == durability
+
+
+async def test_full_disk_is_a_refusal_that_clients_take_to_another_broker() -> None:
+    disk = MeasuredDisk()
+    async with house(host_on(disk)) as found, client(found.broker_address) as producer:
+        assert found.broker is not None
+        await producer.send("T")
+        disk.used = 950
+        found.broker.retention.measure()
+        for code in (C.SEND_MESSAGE, C.SEND_MESSAGE_V2):
+            ext = long_send_ext if code == C.SEND_MESSAGE else send_ext
+            answer = await producer.ask(code, ext("T"), b"body")
+            assert answer.code == R.SERVICE_NOT_AVAILABLE
+            assert "95.0% used, and over 90% this broker takes no more messages" in (answer.remark or "")
+        assert len(await producer.messages("T")) == 1
+        disk.used = 100
+        found.broker.retention.measure()
+        await producer.send("T")
 
 
 @pytest.mark.parametrize("code", [C.SEND_MESSAGE_V2, C.SEND_BATCH_MESSAGE])

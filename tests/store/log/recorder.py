@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from posthouse.host import Host
@@ -12,7 +12,7 @@ from posthouse.host.disk import Disk
 from posthouse.host.randomness import Randomness
 from posthouse.host.real import RealNet, RealRandomness
 from posthouse.model.offsets import LogOffset
-from posthouse.store.log.engine import START, Log, LogConfig, LogFailed, Position, Recovered
+from posthouse.store.log.engine import Log, LogConfig, LogFailed, LogFull, Position, Recovered
 from posthouse.store.log.local import LocalLog
 from tests.store.disks import ManualClock
 
@@ -26,6 +26,14 @@ def host_on(disk: Disk, clock: ManualClock | None = None, randomness: Randomness
     return Host(clock or ManualClock(), disk, RealNet(), randomness or RealRandomness())
 
 
+OPENING = 1_000_000
+"""The name of the first record of an opening."""
+
+
+def is_opening(data: bytes) -> bool:
+    return int.from_bytes(data[4:12], "big") >= OPENING
+
+
 @dataclass
 class Recorder:
     """Notes what a log says, in order."""
@@ -36,11 +44,20 @@ class Recorder:
     failures: list[LogFailed] = field(default_factory=list)
     lost: list[object] = field(default_factory=list)
     then: Callable[[list[object]], None] | None = None
+    synced: list[object] = field(default_factory=list)
+    full: list[LogFull] = field(default_factory=list)
+    held: list[object] = field(default_factory=list)
+    rooms: int = 0
+    begun: list[int] = field(default_factory=list)
+    opening: list[int] = field(default_factory=list)
+    """Sizes of the records that every segment but the first begins with; their names count on from OPENING."""
 
-    def on_commit(self, receipts: list[object]) -> None:
+    def on_commit(self, receipts: list[object], synced: bool) -> None:
         assert not self.failures, "a receipt after the failure"
         assert self.log is not None
         self.commits.append(receipts)
+        if synced:
+            self.synced += receipts
         self.committed_offsets.append(self.log.committed_offset)
         if self.then is not None:
             self.then(receipts)
@@ -49,19 +66,45 @@ class Recorder:
         self.failures.append(error)
         self.lost.extend(receipts)
 
+    def on_full(self, error: LogFull, receipts: list[object]) -> None:
+        self.full.append(error)
+        self.held.extend(receipts)
+
+    def on_room(self) -> None:
+        self.rooms += 1
+
+    def on_segment(self, offset: LogOffset) -> None:
+        assert self.log is not None
+        self.begun.append(offset)
+        for name, size in enumerate(self.opening, OPENING):
+            put(self.log, name, size, sync=False)
+
     @property
     def receipts(self) -> list[object]:
-        return [receipt for commit in self.commits for receipt in commit]
+        """Without those of openings."""
+        return [receipt for commit in self.commits for receipt in commit if _is_told(receipt)]
+
+
+def _is_told(receipt: object) -> bool:
+    return not isinstance(receipt, int) or receipt < OPENING
 
 
 Replayed = list[tuple[bytes, int]]
 
 
 def open_local(
-    disk: Disk, *, after: Position = START, segment_bytes: int = 1 << 30, batch_bytes: int = 8 << 20
+    disk: Disk,
+    *,
+    after: Position | None = None,
+    segment_bytes: int = 1 << 30,
+    batch_bytes: int = 8 << 20,
+    opening: Sequence[int] = (),
 ) -> tuple[LocalLog, Recorder, Replayed, Recovered]:
-    """A recovered log on `disk`, what it replayed as (record, offset), and what recover said."""
-    recorder = Recorder()
+    """A recovered log on `disk`, what it replayed as (record, offset), and what recover said.
+
+    A gap is replayed as (b"gap", first) and (b"", end). Openings are made of records of these sizes.
+    """
+    recorder = Recorder(opening=list(opening))
     log = LocalLog(host_on(disk), recorder, LogConfig(segment_bytes, batch_bytes))
     recorder.log = log
     replayed: Replayed = []
@@ -69,8 +112,17 @@ def open_local(
     def on_record(data: bytes, at: int, size: int, offset: LogOffset) -> None:
         replayed.append((bytes(data[at : at + size]), offset))
 
-    recovered = log.recover(after, on_record)
+    def on_gap(first: LogOffset, end: LogOffset) -> None:
+        replayed.extend([(b"gap", first), (b"", end)])
+
+    begin = log.open()
+    recovered = log.recover(begin if after is None else after, on_record, on_gap)
     return log, recorder, replayed, recovered
+
+
+def recover_empty(log: Log) -> None:
+    """For a log on an empty disk, where there is nothing to replay."""
+    log.recover(log.open(), lambda data, at, size, offset: None, lambda first, end: None)
 
 
 def put(log: Log, name: int, size: int = 40, sync: bool = True) -> int:

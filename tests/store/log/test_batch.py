@@ -7,14 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posthouse.host.clock import EpochMs
 from posthouse.model.offsets import LogOffset
 from posthouse.store.log.batch import (
     BATCH_BYTES_MAX,
     HEADER_BYTES,
-    BatchHeader,
+    FrameHeader,
+    FrameKind,
     checksum_holds,
     decode_header,
     encode_batch,
+    encode_end,
+    encode_gap,
 )
 from tests.store.log.recorder import record
 
@@ -36,7 +40,9 @@ def test_a_header_is_read_where_it_was_written(records: list[bytes], before: byt
     data, checksum = batch(records)
     whole, at = before + data + after, len(before)
     header = decode_header(whole, at)
-    assert header == BatchHeader(len(data), LogOffset(7), 2, 99, len(records), 1000, LogOffset(3), checksum)
+    assert header == FrameHeader(
+        FrameKind.BATCH, len(data), LogOffset(7), 2, 99, len(records), EpochMs(1000), LogOffset(3), checksum
+    )
     assert checksum_holds(whole, at, header)
     assert not checksum_holds(whole[: at + len(data) - 1], at, header)
 
@@ -63,3 +69,53 @@ def test_too_few_bytes_and_other_bytes_are_no_header() -> None:
         assert decode_header(data[:size], 0) is None
     assert decode_header(bytes(100), 0) is None
     assert decode_header(b"PHB2" + data[4:], 0) is None
+
+
+def test_a_batch_of_an_opening_differs_in_its_magic_only() -> None:
+    data, checksum = encode_batch(LogOffset(7), 2, 99, 1000, LogOffset(3), [b"one"], 3, opening=True)
+    assert data[:4] == b"PHO1"
+    assert data[4:44] == batch([b"one"])[0][4:44]
+    header = decode_header(data, 0)
+    assert header is not None
+    assert (header.kind, header.kind.holds_records, header.chain) == (FrameKind.OPENING, True, checksum)
+
+
+def test_an_end_mark_is_a_header_without_records() -> None:
+    data, checksum = encode_end(LogOffset(7), 2, 99, 1000, LogOffset(3))
+    assert data[:4] == b"PHE1"
+    header = decode_header(data, 0)
+    assert header == FrameHeader(
+        FrameKind.END, HEADER_BYTES, LogOffset(7), 2, 99, 0, EpochMs(1000), LogOffset(3), checksum
+    )
+    assert checksum_holds(data, 0, header)
+    assert (header.end, header.chain, header.kind.holds_records) == (55, checksum, False)
+    for bit in range(len(data) * 8):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        flipped = decode_header(changed, 0)
+        assert flipped is None or not checksum_holds(changed, 0, flipped)
+
+
+def test_a_gap_covers_more_than_its_header_and_hands_the_chain_on() -> None:
+    data = encode_gap(LogOffset(7), 3_000_000_000, 2, 99, 1000, 0xFFFFFFFF)
+    assert (len(data), data[:4]) == (HEADER_BYTES, b"PHG1")
+    header = decode_header(data, 0)
+    assert header is not None
+    assert (header.kind, header.size, header.end) == (FrameKind.GAP, 3_000_000_000, 3_000_000_007)
+    assert (header.previous, header.chain) == (99, 0xFFFFFFFF)
+    assert checksum_holds(data, 0, header), "of what follows the head nothing is asked"
+    for bit in range(len(data) * 8):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        flipped = decode_header(changed, 0)
+        assert flipped is None or not checksum_holds(changed, 0, flipped)
+
+
+def test_marks_with_records_or_another_size_are_no_header() -> None:
+    for data in (encode_end(LogOffset(7), 2, 99, 1000, LogOffset(3))[0], encode_gap(LogOffset(7), 100, 2, 99, 1000, 5)):
+        with_records = data[:24] + (1).to_bytes(4, "big") + data[28:]
+        assert decode_header(with_records, 0) is None
+        too_small = data[:4] + (47).to_bytes(4, "big") + data[8:]
+        assert decode_header(too_small, 0) is None
+    longer = encode_end(LogOffset(7), 2, 99, 1000, LogOffset(3))[0]
+    assert decode_header(longer[:4] + (49).to_bytes(4, "big") + longer[8:], 0) is None

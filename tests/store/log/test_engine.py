@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from posthouse.host.disk import Disk
 from posthouse.host.memory import MemoryDisk
 from posthouse.host.real import RealDisk
 from posthouse.model.offsets import LogOffset
-from posthouse.store.log.engine import GROUP_BYTES_MAX, START, Log, LogConfig, LogFailed, stamp
+from posthouse.store.log.engine import GROUP_BYTES_MAX, Log, LogConfig, LogFailed, stamp
 from posthouse.store.log.local import LocalLog
 from posthouse.store.log.memory import MemoryLog
-from tests.store.log.recorder import Recorder, host_on, put, record, settled, turns
+from tests.store.log.recorder import OPENING, Recorder, host_on, put, record, recover_empty, settled, turns
 
 
 @pytest.fixture(params=["memory", "local in memory", "local on files"])
@@ -24,12 +25,12 @@ def recorder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Recorde
     found = Recorder()
     disk: Disk | None = None
     if request.param == "memory":
-        found.log = MemoryLog(found)
+        found.log = MemoryLog(host_on(MemoryDisk()), found, LogConfig(segment_bytes=2000))
     else:
         disk = MemoryDisk() if request.param == "local in memory" else RealDisk(str(tmp_path))
         disk.lock()
         found.log = LocalLog(host_on(disk), found, LogConfig(segment_bytes=2000, batch_bytes=500))
-    found.log.recover(START, lambda data, at, size, offset: None)
+    recover_empty(found.log)
     yield found
     if disk is not None:
         disk.close()
@@ -205,7 +206,91 @@ def test_stored_times_never_go_back() -> None:
 def test_a_group_that_no_engine_could_commit_together_is_our_own_mistake() -> None:
     found = Recorder()
     log = LocalLog(host_on(MemoryDisk()), found)
-    log.recover(START, lambda data, at, size, offset: None)
+    recover_empty(log)
     assert log.room_for(GROUP_BYTES_MAX)
     with pytest.raises(AssertionError, match="would not believe"):
         log.room_for(GROUP_BYTES_MAX + 1)
+
+
+@pytest.mark.asyncio
+async def test_a_new_segment_is_told_and_its_opening_comes_before_the_record_that_begins_it(
+    log: Log, recorder: Recorder
+) -> None:
+    recorder.opening = [30, 40]
+    offsets = []
+    for name in range(100):
+        told = len(recorder.begun)
+        offsets.append(put(log, name, 90))
+        if len(recorder.begun) > told:
+            assert recorder.begun[-1] <= offsets[-1] - 70
+        if name % 9 == 0:
+            await settled(log)
+    await settled(log)
+    assert len(recorder.begun) > 3
+    assert recorder.begun == [segment.base for segment in log.segments[1:]]
+    everything = [receipt for commit in recorder.commits for receipt in commit]
+    assert everything.count(OPENING) == everything.count(OPENING + 1) == len(recorder.begun)
+    assert recorder.receipts == list(range(100))
+    for name, offset in enumerate(offsets):
+        assert log.read_wait(LogOffset(offset), 90) == record(name, 90)
+    await log.close()
+
+
+@pytest.mark.asyncio
+async def test_segments_follow_one_another_and_hold_everything_that_is_committed(log: Log, recorder: Recorder) -> None:
+    assert log.segments == []
+    for name in range(60):
+        put(log, name, 120)
+        await settled(log)
+    segments = log.segments
+    assert len(segments) > 3
+    assert (segments[0].base, segments[-1].end) == (log.first_offset, log.committed_offset)
+    for before, after in pairwise(segments):
+        assert before.end == after.base
+        assert before.begun_at_ms <= after.begun_at_ms
+    put(log, 60)
+    assert log.segments == segments, "what is not committed is in none"
+    await log.close()
+
+
+@pytest.mark.asyncio
+async def test_what_is_trimmed_is_gone_and_the_rest_stays(log: Log, recorder: Recorder) -> None:
+    offsets = []
+    for name in range(60):
+        offsets.append(LogOffset(put(log, name, 120)))
+        await settled(log)
+    segments = log.segments
+    log.trim(LogOffset(segments[2].end - 1))
+    assert log.first_offset == segments[2].base
+    assert log.segments == segments[2:]
+    told: list[bytes | OSError] = []
+    for name, offset in enumerate(offsets):
+        if offset < segments[2].base:
+            with pytest.raises(OSError, match="was deleted"):
+                log.read(offset, 120)
+            with pytest.raises(OSError, match="was deleted"):
+                log.read_wait(offset, 120)
+            log.read_later(offset, 120, told.append)
+        else:
+            assert log.read_wait(offset, 120) == record(name, 120)
+    await turns()
+    assert told
+    assert all(isinstance(found, OSError) for found in told)
+    log.trim(log.end_offset)
+    assert log.segments == segments[-1:], "the newest is always kept"
+    put(log, 60)
+    await settled(log)
+    assert recorder.receipts == list(range(61))
+    await log.close()
+
+
+@pytest.mark.asyncio
+async def test_what_was_appended_with_sync_is_durable_when_its_receipt_comes(log: Log, recorder: Recorder) -> None:
+    for name in range(40):
+        offset = put(log, name, 100, sync=name % 3 != 0)
+        await settled(log)
+        assert log.durable_offset <= log.committed_offset
+        if name % 3:
+            assert recorder.synced[-1] == name
+            assert log.durable_offset >= offset + 100
+    await log.close()

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
 import random
-from pathlib import Path
+from itertools import pairwise
 
 import pytest
 
-from posthouse.host.memory import MemoryDisk
-from posthouse.host.real import RealDisk
 from posthouse.model.offsets import LogOffset
 from posthouse.store.log import local
-from posthouse.store.log.batch import HEADER_BYTES, BatchHeader, decode_header, encode_batch
-from posthouse.store.log.engine import START, LogDamaged, LogFailed, Position, Recovered
-from posthouse.store.log.local import LocalLog, segment_name
+from posthouse.store.log.batch import HEADER_BYTES, FrameKind
+from posthouse.store.log.engine import LogConfig, LogFailed, LogFull
+from posthouse.store.log.segments import segment_name
 from tests.store.disks import FaultyDisk, ManualClock
-from tests.store.log.recorder import Recorder, host_on, open_local, put, record, settled, turns
-
-FIRST = segment_name(LogOffset(0))
-
+from tests.store.log.logs import FIRST, frames, headers, segment_files
+from tests.store.log.recorder import (
+    OPENING,
+    Recorder,
+    host_on,
+    is_opening,
+    open_local,
+    put,
+    record,
+    recover_empty,
+    settled,
+    turns,
+)
 
 # Group commit
 
@@ -131,18 +136,6 @@ async def test_a_batch_is_sealed_when_it_is_full() -> None:
     await log.close()
 
 
-def headers(disk: FaultyDisk) -> list[BatchHeader]:
-    """All batches of the log on `disk`, in order."""
-    found = []
-    for name in sorted(disk.files()):
-        data, at = disk.files()[name], 0
-        while (header := decode_header(data, at)) is not None:
-            found.append(header)
-            at += header.size
-        assert at == len(data)
-    return found
-
-
 # Segments
 
 
@@ -156,10 +149,10 @@ async def test_segments_are_named_by_their_first_offset_and_no_batch_spans_two()
         if name % 7 == 0:
             await turns()
     await settled(log)
-    files = disk.files()
+    files = segment_files(disk)
     assert len(files) > 5
     end = 0
-    for file, data in sorted(files.items()):
+    for file, data in files.items():
         assert file == f"log/{end:020d}.log"
         assert len(data) <= 1000
         end += len(data)
@@ -175,33 +168,76 @@ async def test_segments_are_named_by_their_first_offset_and_no_batch_spans_two()
 
 
 @pytest.mark.asyncio
+async def test_each_segment_but_the_last_ends_with_a_mark_and_the_chain_goes_through_it() -> None:
+    disk = FaultyDisk()
+    log, _, _, _ = open_local(disk, segment_bytes=300)
+    for name in range(9):
+        put(log, name, 60)
+        await settled(log)
+    found, names = frames(disk), list(segment_files(disk))
+    assert len(names) > 2
+    ends = [header for header in found if header.kind is FrameKind.END]
+    assert [segment_name(header.end) for header in ends] == names[1:]
+    assert found[-1].kind is FrameKind.BATCH
+    for before, after in pairwise(found):
+        assert (after.offset, after.previous) == (before.end, before.checksum)
+    for header in ends:
+        after = found[found.index(header) + 1]
+        assert after.durable == header.end, "the mark was synced before the next segment's first batch"
+    await log.close()
+
+
+@pytest.mark.asyncio
 async def test_a_record_larger_than_a_segment_has_one_of_its_own() -> None:
     disk = FaultyDisk()
     log, _, _, _ = open_local(disk, segment_bytes=500)
     offsets = [put(log, name, size) for name, size in enumerate((40, 2000, 40))]
     await settled(log)
-    assert sorted(len(data) for data in disk.files().values()) == [88, 88, 2048]
+    assert [len(data) for data in segment_files(disk).values()] == [88 + 48, 2048 + 48, 88]
     assert log.read_wait(LogOffset(offsets[1]), 2000) == record(1, 2000)
     await log.close()
 
 
 @pytest.mark.asyncio
-async def test_the_next_segment_is_made_only_when_the_one_before_it_is_durable() -> None:
+async def test_a_roll_makes_the_file_then_syncs_the_end_mark_and_only_then_goes_on() -> None:
     disk = FaultyDisk()
     log, recorder, _, _ = open_local(disk, segment_bytes=200)
     put(log, 1, 100, sync=False)
     await settled(log)
     disk.hold()
     put(log, 2, 100, sync=False)
-    await turns()
-    assert [given[0] for given in disk.held] == [f"sync {FIRST}"]
-    assert list(disk.files()) == [FIRST]
-    disk.release(1)
-    await turns()
-    assert len(disk.files()) == 2
+    put(log, 3, 100, sync=False)
+    second, third = (segment_name(LogOffset(base)) for base in (196, 392))
+    steps = []
+    for _ in range(6):
+        await turns()
+        assert len(disk.held) == 1
+        steps.append(disk.held[0][0])
+        disk.release(1)
+    assert steps == [
+        f"create {second}",
+        f"write sync {FIRST}",
+        f"write sync {second}",
+        f"create {third}",
+        f"write sync {second}",
+        f"write sync {third}",
+    ]
     disk.release()
     await settled(log)
-    assert recorder.receipts == [1, 2]
+    assert recorder.receipts == [1, 2, 3]
+    await log.close()
+
+
+@pytest.mark.asyncio
+async def test_the_first_commit_of_a_segment_is_synced_although_nobody_asked_for_it() -> None:
+    disk = FaultyDisk()
+    log, recorder, _, _ = open_local(disk, segment_bytes=300)
+    for name in range(4):
+        put(log, name, 100, sync=False)
+        await settled(log)
+    assert recorder.synced == [1, 2, 3]
+    assert f"write {FIRST}" in disk.changes, "the first segment of all has no opening, so it need not be"
+    assert log.durable_offset == log.committed_offset
     await log.close()
 
 
@@ -231,7 +267,7 @@ async def test_a_log_goes_on_in_its_last_segment() -> None:
     log, _, _, _ = open_local(disk, segment_bytes=1000)
     put(log, 2)
     await log.close()
-    assert list(disk.files()) == [FIRST]
+    assert list(segment_files(disk)) == [FIRST]
     _, _, replayed, _ = open_local(disk, segment_bytes=1000)
     assert [data for data, _ in replayed] == [record(1), record(2)]
 
@@ -287,23 +323,24 @@ async def test_a_segment_that_cannot_be_made_is_a_failure_and_nobodys_exception(
     await turns(10)
     assert recorder.receipts == [0]
     assert recorder.lost == [1, 2]
-    assert "No space left" in str(recorder.failures[0])
+    assert f"writing {segment_name(LogOffset(196))}" in str(recorder.failures[0])
     await log.close()
 
 
 @pytest.mark.asyncio
-async def test_a_failed_sync_of_the_segment_left_behind_is_a_failure() -> None:
+async def test_an_end_mark_that_cannot_be_synced_is_a_failure() -> None:
     disk = FaultyDisk()
     log, recorder, _, _ = open_local(disk, segment_bytes=200)
     put(log, 0, 100, sync=False)
     await settled(log)
-    disk.failing = lambda done: done == f"sync {FIRST}"
+    disk.failing = lambda done: done == f"write sync {FIRST}"
     put(log, 1, 100, sync=False)
     await turns(10)
     assert recorder.lost == [1]
     assert len(recorder.failures) == 1
-    assert list(disk.files()) == [FIRST]
     await log.close()
+    _, _, replayed, _ = open_local(FaultyDisk(disk.files()))
+    assert [data for data, _ in replayed] == [record(0, 100)]
 
 
 @pytest.mark.asyncio
@@ -358,441 +395,542 @@ async def test_close_ends_also_when_the_commit_under_way_fails() -> None:
     assert len(recorder.failures) == 1
 
 
-# Recovery
+# Openings
 
 
-async def written(names: int = 10, *, segment_bytes: int = 1 << 30, size: int = 40) -> FaultyDisk:
-    """A disk with a log of synced batches, one record each."""
+@pytest.mark.asyncio
+async def test_each_segment_but_the_very_first_begins_with_an_opening() -> None:
     disk = FaultyDisk()
-    log, _, _, _ = open_local(disk, segment_bytes=segment_bytes)
-    for name in range(names):
-        put(log, name, size)
-        await settled(log)
-    await log.close()
-    return disk
-
-
-def reopened(files: dict[str, bytes], **options: int) -> tuple[list[bytes], Recovered, FaultyDisk]:
-    disk = FaultyDisk(files)
-    _, _, replayed, recovered = open_local(disk, **options)  # type: ignore[arg-type]
-    return [data for data, _ in replayed], recovered, disk
-
-
-@pytest.mark.asyncio
-async def test_an_empty_disk_is_an_empty_log() -> None:
-    records, recovered, disk = reopened({})
-    assert (records, recovered) == ([], (START, 0, 0))
-    assert disk.files() == {}
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("segment_bytes", [1 << 30, 200])
-async def test_a_clean_log_comes_back_whole_and_unchanged(segment_bytes: int) -> None:
-    disk = await written(segment_bytes=segment_bytes)
-    files = disk.files()
-    records, recovered, again = reopened(files)
-    assert records == [record(name) for name in range(10)]
-    assert recovered.cut_bytes == 0
-    assert recovered.records == 10
-    assert recovered.end.offset == sum(map(len, files.values()))
-    assert again.files() == files
-
-
-@pytest.mark.asyncio
-async def test_a_torn_tail_is_dropped_at_every_byte_of_the_last_batch() -> None:
-    disk = await written(3)
-    data = disk.files()[FIRST]
-    last = headers(disk)[-1]
-    for size in range(last.offset, len(data)):
-        records, recovered, cut = reopened({FIRST: data[:size]})
-        assert records == [record(0), record(1)]
-        assert (recovered.end.offset, recovered.cut_bytes) == (last.offset, size - last.offset)
-        assert cut.files()[FIRST] == data[: last.offset]
-
-
-@pytest.mark.asyncio
-async def test_a_torn_group_is_dropped_whole() -> None:
-    disk = FaultyDisk()
-    log, _, _, _ = open_local(disk)
-    put(log, 0)
-    await settled(log)
-    group = [record(name) for name in range(1, 6)]
-    at = log.room_for(200)
-    for data in group:
-        log.append(data, None)
-    await settled(log)
-    data = disk.files()[FIRST]
-    for size in range(at - HEADER_BYTES, len(data)):
-        records, _, _ = reopened({FIRST: data[:size]})
-        assert records == [record(0)]
-    assert reopened({FIRST: data})[0] == [record(0), *group]
-    await log.close()
-
-
-@pytest.mark.asyncio
-async def test_every_flipped_bit_of_the_last_batch_cuts_it() -> None:
-    disk = await written(3)
-    last = headers(disk)[-1]
-    for bit in range(last.size * 8):
-        data = bytearray(disk.files()[FIRST])
-        data[last.offset + bit // 8] ^= 1 << bit % 8
-        records, recovered, _ = reopened({FIRST: bytes(data)})
-        assert records == [record(0), record(1)]
-        assert recovered.cut_bytes == last.size
-
-
-@pytest.mark.asyncio
-async def test_a_flipped_bit_in_what_was_durable_is_damage_and_nothing_is_changed() -> None:
-    disk = await written(4, segment_bytes=200)
-    files = disk.files()
-    assert len(files) == 2
-    found = headers(disk)
-    for bad in found[:-1]:
-        for at in (0, 5, 9, 17, 30, 47, 50, bad.size - 1):
-            base = bad.offset // 176 * 176
-            name = segment_name(LogOffset(base))
-            data = bytearray(files[name])
-            data[bad.offset - base + at] ^= 4
-            damaged = FaultyDisk(files | {name: bytes(data)})
-            with pytest.raises(LogDamaged) as caught:
-                open_local(damaged, segment_bytes=200)
-            text = str(caught.value)
-            assert name in text
-            assert f"log offset {bad.offset} " in text
-            assert f"byte {bad.offset - base} " in text
-            assert "Nothing was changed" in text
-            assert damaged.changes == []
-            assert damaged.files() == files | {name: bytes(data)}
-
-
-@pytest.mark.asyncio
-async def test_a_tail_of_zeros_is_dropped() -> None:
-    disk = await written(3)
-    data = disk.files()[FIRST]
-    for zeros in (1, 47, 48, 100, 5000):
-        records, recovered, cut = reopened({FIRST: data + bytes(zeros)})
-        assert len(records) == 3
-        assert recovered.cut_bytes == zeros
-        assert cut.files()[FIRST] == data
-    last = headers(disk)[-1]
-    records, _, _ = reopened({FIRST: data[: last.offset] + bytes(last.size)})
-    assert len(records) == 2
-
-
-@pytest.mark.asyncio
-async def test_zeros_where_durable_bytes_were_are_damage() -> None:
-    disk = await written(4)
-    data, found = disk.files()[FIRST], headers(disk)
-    holed = data[: found[1].offset] + bytes(found[1].size) + data[found[2].offset :]
-    with pytest.raises(LogDamaged, match=f"log offset {found[1].offset} "):
-        reopened({FIRST: holed})
-
-
-@pytest.mark.asyncio
-async def test_a_write_that_only_left_its_later_part_is_dropped() -> None:
-    """Several batches of one commit: the good ones after the bad one were never durable either."""
-    disk = FaultyDisk()
-    log, _, _, _ = open_local(disk, batch_bytes=150)
-    put(log, 0)
-    await settled(log)
-    for name in range(1, 10):
+    log, recorder, _, _ = open_local(disk, segment_bytes=400, opening=[40, 70])
+    for name in range(17):
         put(log, name)
+        if name % 3 == 0:
+            await settled(log)
     await settled(log)
-    data, found = disk.files()[FIRST], headers(disk)
-    assert len(found) > 3
-    assert len({header.durable for header in found[1:]}) == 1
-    torn = bytearray(data)
-    torn[found[1].offset + 60] ^= 1
-    records, recovered, cut = reopened({FIRST: bytes(torn)})
-    assert records == [record(0)]
-    assert recovered.cut_bytes == len(data) - found[1].offset
-    assert cut.files()[FIRST] == data[: found[1].offset]
+    bases = [int(name[4:24]) for name in segment_files(disk)]
+    assert len(bases) > 3
+    assert recorder.begun == bases[1:]
+    found = frames(disk)
+    for base in bases[1:]:
+        at = next(number for number, header in enumerate(found) if header.offset == base)
+        kinds = [header.kind for header in found[at : at + 2]]
+        assert kinds == [FrameKind.OPENING, FrameKind.BATCH]
+        assert found[at].records == 2
+    assert recorder.receipts == list(range(17))
+    await log.close()
+    log, recorder, replayed, _ = open_local(disk, segment_bytes=400, opening=[40, 70])
+    assert [data for data, _ in replayed if not is_opening(data)] == [record(name) for name in range(17)]
+    put(log, 17)
+    assert recorder.begun == [], "the log went on in a segment that has its opening"
     await log.close()
 
 
 @pytest.mark.asyncio
-async def test_a_message_that_looks_like_a_batch_is_not_taken_for_one() -> None:
-    """The tail holds, inside a body, a batch that claims another place: no proof that anything was durable."""
-    disk = await written(2)
-    data = disk.files()[FIRST]
-    forged, _ = encode_batch(LogOffset(5), 9, 9, 9, LogOffset(1 << 40), [record(7)], 40)
-    here = len(data) + 30
-    future, _ = encode_batch(LogOffset(here), 9, 9, 9, LogOffset(1 << 40), [record(7)], 40)
-    for body in (forged, future, b"PHB1" * 50):
-        records, recovered, _ = reopened({FIRST: data + bytes(30) + body})
-        assert len(records) == 2
-        assert recovered.cut_bytes == 30 + len(body)
-
-
-@pytest.mark.asyncio
-async def test_proof_of_damage_is_found_wherever_it_lies_in_the_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = await written(12)
-    data, found = disk.files()[FIRST], headers(disk)
-    torn = bytearray(data)
-    torn[60] ^= 1
-    good = set()
-    for size in range(50, 400, 7):
-        monkeypatch.setattr(local, "_READ_BYTES", size)
-        with pytest.raises(LogDamaged) as caught:
-            reopened({FIRST: bytes(torn)})
-        good.add(str(caught.value).split("follow at ")[1].split(".")[0])
-    assert good == {str(found[1].offset)}
-
-
-@pytest.mark.asyncio
-async def test_batches_longer_than_one_read_are_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = await written(6, size=900)
-    for size in (48, 100, 947, 948, 949, 2000):
-        monkeypatch.setattr(local, "_READ_BYTES", size)
-        records, _, _ = reopened(disk.files())
-        assert records == [record(name, 900) for name in range(6)]
-
-
-@pytest.mark.asyncio
-async def test_a_missing_segment_in_the_middle_is_damage() -> None:
-    disk = await written(10, segment_bytes=200)
-    files = disk.files()
-    names = sorted(files)
-    for gone in names[1:-1]:
-        with pytest.raises(LogDamaged, match="a segment is missing, cut or doubled"):
-            reopened({name: data for name, data in files.items() if name != gone})
-
-
-@pytest.mark.asyncio
-async def test_a_missing_first_segment_is_damage() -> None:
-    disk = await written(10, segment_bytes=200)
-    files = disk.files()
-    del files[FIRST]
-    with pytest.raises(LogDamaged, match="segments are missing"):
-        reopened(files)
-
-
-@pytest.mark.asyncio
-async def test_a_segment_that_was_cut_in_the_middle_of_the_log_is_damage() -> None:
-    disk = await written(10, segment_bytes=200)
-    files = disk.files()
-    files[FIRST] = files[FIRST][:-1]
-    with pytest.raises(LogDamaged, match="a segment is missing, cut or doubled"):
-        reopened(files)
-
-
-@pytest.mark.asyncio
-async def test_files_that_are_no_segments_are_left_alone(caplog: pytest.LogCaptureFixture) -> None:
-    disk = await written(10, segment_bytes=200)
-    files = disk.files()
-    foreign = {
-        "log/notes.txt": b"hello",
-        "log/old.log": b"hello",
-        "log/0.log": files[FIRST],  # a copy under a name that is not ours
-        "log/00000000000000000000 (copy).log": files[FIRST],
-        "log/0000000000000000000a.log": b"",
-        "log/٠.log": b"",
-        FIRST + ".bak": b"x",
-    }
-    with caplog.at_level(logging.WARNING):
-        records, _, again = reopened(files | foreign, segment_bytes=200)
-    assert len(records) == 10
-    assert again.files() == files | foreign
-    assert "log/old.log" in caplog.text
-
-
-@pytest.mark.asyncio
-async def test_a_doubled_stretch_of_the_log_is_damage() -> None:
-    """The same bytes twice, the second time at another place."""
-    disk = await written(4, segment_bytes=200)
-    files = disk.files()
-    with pytest.raises(LogDamaged, match="doubled"):
-        reopened(files | {segment_name(LogOffset(88)): files[FIRST][88:]})
-
-
-@pytest.mark.asyncio
-async def test_a_segment_of_another_log_is_not_believed() -> None:
-    """Same place, good checksums, another chain. It follows what is ours, so it looks like a torn tail at first."""
-    ours, theirs = await written(8, segment_bytes=200), FaultyDisk()
-    log, _, _, _ = open_local(theirs, segment_bytes=200)
-    for name in range(100, 108):
-        put(log, name)
-        await settled(log)
+@pytest.mark.parametrize("opening", [[30] * 100, [500], [3000, 20, 5000]])
+async def test_an_opening_may_be_larger_than_a_segment_or_a_batch(opening: list[int]) -> None:
+    disk = FaultyDisk()
+    log, recorder, _, _ = open_local(disk, segment_bytes=400, batch_bytes=150, opening=opening)
+    offsets = {}
+    for name in range(12):
+        offsets[name] = put(log, name)
+    await settled(log)
+    assert len(segment_files(disk)) == 12 // 4
+    assert recorder.begun == [int(name[4:24]) for name in segment_files(disk)][1:]
+    assert recorder.receipts == list(range(12))
+    for name, offset in offsets.items():
+        assert log.read_wait(LogOffset(offset), 40) == record(name)
     await log.close()
-    files = ours.files()
-    last = sorted(files)[-2]
-    with pytest.raises(LogDamaged, match=last):
-        reopened(files | {last: theirs.files()[last]})
+    again, _, replayed, _ = open_local(disk, segment_bytes=400, batch_bytes=150, opening=opening)
+    assert [data for data, _ in replayed if not is_opening(data)] == [record(name) for name in range(12)]
+    assert sum(is_opening(data) for data, _ in replayed) == 2 * len(opening)
+    await again.close()
 
 
 @pytest.mark.asyncio
-async def test_a_tail_that_spans_segments_is_cut_from_the_end_back() -> None:
-    """A crash in the middle of the cutting leaves no hole behind."""
-    disk = await written(8, segment_bytes=200)
-    files = disk.files()
-    names = sorted(files)
-    assert len(names) == 4
-    found = headers(disk)
-    torn = bytearray(files[names[1]])
-    torn[60] ^= 1
-    # Nothing after the bad batch says that it had been durable.
-    rest: dict[str, bytes] = {}
-    previous = found[1].checksum
-    for header in found[2:]:
-        name = segment_name(LogOffset(header.offset // 176 * 176))
-        data, previous = encode_batch(
-            header.offset, 1, previous, header.stored_at_ms, found[2].offset, [record(header.offset // 88)], 40
-        )
-        rest[name] = rest.get(name, b"") + data
-    rest[names[1]] = rest[names[1]][:60] + b"?" + rest[names[1]][61:]
-    records, recovered, cut = reopened({FIRST: files[FIRST]} | rest)
-    assert records == [record(0), record(1)]
-    assert recovered.cut_bytes == 6 * 88
-    assert [change for change in cut.changes if change.startswith("remove")] == [
-        f"remove {names[3]}",
-        f"remove {names[2]}",
+async def test_the_group_that_begins_a_segment_lies_in_one_batch_after_the_opening() -> None:
+    disk = FaultyDisk()
+    log, recorder, _, _ = open_local(disk, segment_bytes=400, batch_bytes=100, opening=[60, 60])
+    put(log, 0, 200)
+    at = first = log.room_for(5 * 50)
+    for name in range(1, 6):
+        assert log.append(record(name, 50), name) == at
+        at = LogOffset(at + 50)
+    await settled(log)
+    assert recorder.begun == [200 + 2 * HEADER_BYTES]
+    last = headers(disk)[-1]
+    assert (last.records, last.offset + HEADER_BYTES) == (5, first)
+    assert [header.kind for header in frames(disk)] == [
+        FrameKind.BATCH,
+        FrameKind.END,
+        FrameKind.OPENING,
+        FrameKind.OPENING,
+        FrameKind.BATCH,
     ]
-    assert cut.files() == {FIRST: files[FIRST], names[1]: b""}
+    await log.close()
 
 
 @pytest.mark.asyncio
-async def test_a_power_cut_is_never_taken_for_damage_and_loses_nothing_synced() -> None:
-    """Bursts of several batches in one commit, kills and power cuts, one after the other on the same files."""
-    cut = 0
+async def test_an_opening_and_what_follows_it_are_one_commit() -> None:
+    disk = FaultyDisk()
+    log, _, _, _ = open_local(disk, segment_bytes=300, batch_bytes=100, opening=[60] * 5)
+    put(log, 0, 200)
+    put(log, 1)
+    await settled(log)
+    second = list(segment_files(disk))[1]
+    assert [what for what in disk.changes if second in what] == [f"create {second}", f"write sync {second}"]
+    await log.close()
+
+
+@pytest.mark.asyncio
+async def test_room_in_a_new_segment_that_is_not_used_tells_of_it_once_and_makes_no_file() -> None:
+    disk = FaultyDisk()
+    log, recorder, _, _ = open_local(disk, segment_bytes=200)
+    put(log, 0, 100)
+    await settled(log)
+    for _ in range(3):
+        log.room_for(100)
+    assert recorder.begun == [196]
+    assert (log.end_offset, log.waiting_bytes) == (148, 0)
+    await turns()
+    assert list(segment_files(disk)) == [FIRST]
+    put(log, 1, 20)
+    await settled(log)
+    assert recorder.begun == [196]
+    assert len(segment_files(disk)) == 2
+    await log.close()
+
+
+@pytest.mark.asyncio
+async def test_an_opening_that_cannot_be_made_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FaultyDisk()
+    log, recorder, _, _ = open_local(disk, segment_bytes=200, opening=[50])
+    put(log, 0, 100)
+
+    def mistaken(offset: LogOffset) -> None:
+        put(log, OPENING)
+        raise RuntimeError("our own mistake")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recorder, "on_segment", mistaken)
+        with pytest.raises(RuntimeError):
+            put(log, 1, 100)
+    put(log, 1, 100)
+    await settled(log)
+    assert recorder.begun == [196]
+    assert recorder.receipts == [0, 1]
+    assert [header.kind for header in frames(disk)][2:] == [FrameKind.OPENING] * 2 + [FrameKind.BATCH]
+    await log.close()
+
+
+@pytest.mark.asyncio
+async def test_a_half_written_opening_is_cut_and_written_anew() -> None:
+    """At every byte of a segment's first commit: the opening is there whole or not at all."""
+    disk = FaultyDisk()
+    log, _, _, _ = open_local(disk, segment_bytes=300, batch_bytes=100, opening=[60] * 4)
+    put(log, 0, 200)
+    put(log, 1)
+    await settled(log)
+    await log.close()
+    (_, whole), (second, data) = segment_files(disk).items()
+    base = len(whole)
+    for size in range(len(data)):
+        torn = FaultyDisk(disk.files() | {second: data[:size]})
+        log, recorder, replayed, recovered = open_local(torn, segment_bytes=300, batch_bytes=100, opening=[60] * 4)
+        assert [found for found, _ in replayed] == [record(0, 200)]
+        assert (recovered.end.offset, recovered.cut_bytes, torn.files()[second]) == (base, size, b"")
+        if size % 50 == 0:
+            put(log, 1)
+            await settled(log)
+            assert recorder.begun == [base]
+            assert len(torn.files()[second]) == len(data)
+        await log.close()
+
+
+# A full disk
+
+
+@pytest.fixture
+def _retries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "RETRY_S", 0.002)
+
+
+at_once = pytest.mark.usefixtures("_retries_at_once")
+
+
+@at_once
+@pytest.mark.asyncio
+async def test_without_room_a_commit_is_held_and_told_and_goes_through_when_there_is_room() -> None:
+    disk = FaultyDisk()
+    log, recorder, _, _ = open_local(disk, batch_bytes=100)
+    put(log, 0)
+    await settled(log)
+    disk.full = lambda what: True
+    for name in range(1, 6):
+        put(log, name)
+    await turns(10)
+    assert recorder.held == [1, 2, 3, 4, 5]
+    assert len(recorder.full) == 1
+    assert isinstance(recorder.full[0], LogFull)
+    assert disk.place in str(recorder.full[0])
+    assert "No space left" in str(recorder.full[0])
+    assert (recorder.receipts, recorder.rooms, recorder.failures) == ([0], 0, [])
+    await asyncio.sleep(0.02)
+    assert len(recorder.full) == 1, "told again although nothing new was appended"
+    disk.full = lambda what: False
+    await settled(log)
+    assert recorder.receipts == [0, 1, 2, 3, 4, 5]
+    assert recorder.rooms == 1
+    await log.close()
+    _, _, replayed, recovered = open_local(FaultyDisk(disk.files()))
+    assert [data for data, _ in replayed] == [record(name) for name in range(6)]
+    assert recovered.cut_bytes == 0
+
+
+@at_once
+@pytest.mark.asyncio
+async def test_what_is_appended_while_the_disk_is_full_is_held_in_order_and_told_once() -> None:
+    disk = FaultyDisk()
+    log, recorder, _, _ = open_local(disk, batch_bytes=100)
+    disk.full = lambda what: True
+    for name in range(9):
+        put(log, name)
+        await asyncio.sleep(0.003)
+    await turns()
+    assert recorder.held == list(range(9))
+    disk.full = lambda what: False
+    await settled(log)
+    assert recorder.receipts == list(range(9))
+    put(log, 9)
+    await settled(log)
+    assert (recorder.held, recorder.rooms) == (list(range(9)), 1)
+    await log.close()
+
+
+@at_once
+@pytest.mark.asyncio
+@pytest.mark.parametrize("step", ["create", "write sync " + FIRST, "write sync log/00000000000000000196"])
+async def test_a_roll_waits_for_room_at_each_of_its_steps(step: str) -> None:
+    disk = FaultyDisk()
+    log, recorder, _, _ = open_local(disk, segment_bytes=200, opening=[30])
+    put(log, 0, 100)
+    await settled(log)
+    disk.full = lambda what: what.startswith(step)
+    put(log, 1, 100)
+    await asyncio.sleep(0.01)
+    assert recorder.held == [OPENING, 1]
+    assert log.read_wait(LogOffset(HEADER_BYTES), 100) == record(0, 100)
+    survivor = FaultyDisk(disk.files())
+    disk.full = lambda what: False
+    await settled(log)
+    assert (recorder.receipts, recorder.rooms) == ([0, 1], 1)
+    await log.close()
+    for left in (survivor, FaultyDisk(disk.files())):
+        _, _, replayed, _ = open_local(left, segment_bytes=200)
+        assert [data for data, _ in replayed if not is_opening(data)][:1] == [record(0, 100)]
+
+
+@at_once
+@pytest.mark.asyncio
+async def test_a_disk_that_is_full_again_is_told_again() -> None:
+    disk = FaultyDisk()
+    log, recorder, _, _ = open_local(disk)
+    for name in range(3):
+        disk.full = lambda what: True
+        put(log, name)
+        await turns(10)
+        disk.full = lambda what: False
+        await settled(log)
+    assert (len(recorder.full), recorder.held, recorder.rooms) == (3, [0, 1, 2], 3)
+    await log.close()
+
+
+@at_once
+@pytest.mark.asyncio
+async def test_an_error_after_the_disk_was_full_is_final() -> None:
+    disk = FaultyDisk()
+    log, recorder, _, _ = open_local(disk)
+    disk.full = lambda what: True
+    put(log, 0)
+    put(log, 1)
+    await turns(10)
+    disk.failing = lambda what: True
+    await asyncio.sleep(0.02)
+    assert (recorder.lost, recorder.rooms, len(recorder.failures)) == ([0, 1], 0, 1)
+    with pytest.raises(LogFailed):
+        put(log, 2)
+    await asyncio.wait_for(log.close(), 10)
+
+
+@pytest.mark.asyncio
+async def test_a_sync_that_fails_while_the_disk_is_full_is_final_and_ends_the_tries() -> None:
+    disk = FaultyDisk()
+    log, recorder, _, _ = open_local(disk)
+    put(log, 0, sync=False)
+    await settled(log)
+    disk.full = lambda what: True
+    put(log, 1)
+    await turns(10)
+    disk.failing = lambda what: what.startswith("sync")
+    told: list[OSError | None] = []
+    log.sync(told.append)
+    await turns(10)
+    assert isinstance(told[0], OSError)
+    assert recorder.lost == [1]
+    changes = list(disk.changes)
+    await asyncio.wait_for(log.close(), 10)
+    assert disk.changes == changes
+
+
+@pytest.mark.asyncio
+async def test_a_log_that_is_closed_while_the_disk_is_full_gives_up_what_it_holds() -> None:
+    """With the wait of a whole second before the next try: closing does not wait for it."""
+    disk = FaultyDisk()
+    log, recorder, _, _ = open_local(disk, batch_bytes=100)
+    put(log, 0)
+    await settled(log)
+    disk.full = lambda what: True
+    for name in range(1, 6):
+        put(log, name)
+    await turns(10)
+    await asyncio.wait_for(log.close(), 0.3)
+    assert (recorder.receipts, recorder.failures, recorder.rooms) == ([0], [], 0)
+    with pytest.raises(LogFailed, match="closed"):
+        put(log, 6)
+    records = [data for data, _ in open_local(FaultyDisk(disk.files()))[2]]
+    assert records == [record(name) for name in range(len(records))]
+    assert records
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_full", [False, True])
+async def test_closing_waits_for_the_try_that_is_under_way(is_full: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "RETRY_S", 0.001)
+    disk = FaultyDisk()
+    log, recorder, _, _ = open_local(disk)
+    disk.full = lambda what: True
+    put(log, 0)
+    await turns(10)
+    disk.hold()
+    await asyncio.sleep(0.02)
+    assert len(disk.held) == 1
+    closing = asyncio.ensure_future(log.close())
+    await turns()
+    assert not closing.done()
+    disk.full = lambda what: is_full
+    disk.release()
+    await asyncio.wait_for(closing, 10)
+    assert recorder.receipts == ([] if is_full else [0])
+
+
+@at_once
+@pytest.mark.asyncio
+async def test_a_crash_while_the_disk_is_full_leaves_a_log_that_opens() -> None:
     for seed in range(150):
         rng = random.Random(seed)
-        disk, name, durable = FaultyDisk(), 0, 0
-        for _ in range(4):
-            log, recorder, replayed, recovered = open_local(disk, segment_bytes=3000, batch_bytes=600)
-            assert [data for data, _ in replayed] == [record(n, 300) for n in range(len(replayed))], f"seed {seed}"
-            assert len(replayed) >= durable, f"seed {seed}"
-            cut += recovered.cut_bytes > 0
-            durable = name = len(replayed)
-            synced: set[object] = set()
-            disk.hold()
-            for _ in range(rng.randint(1, 6)):
-                for _ in range(rng.randint(1, 8)):
-                    if rng.random() < 0.6:
-                        synced.add(name)
-                    put(log, name, 300, sync=name in synced)
-                    name += 1
-                await turns(3)
-                disk.release(rng.randint(0, len(disk.held)))
-                await turns(3)
-            for number, receipt in enumerate(recorder.receipts, len(replayed) + 1):
-                if receipt in synced:
-                    durable = number
-            disk = disk.kill() if rng.random() < 0.3 else disk.crash(rng)
-    assert cut > 50
+        disk = FaultyDisk()
+        log, recorder, _, _ = open_local(disk, segment_bytes=400, batch_bytes=150, opening=[40, 40])
+        for name in range(15):
+            full = rng.random() < 0.5
+            disk.full = lambda what, full=full: full  # type: ignore[misc]
+            put(log, name, rng.randint(40, 90), sync=rng.random() < 0.5)
+            await turns(rng.randint(0, 12))
+            if rng.random() < 0.3:
+                await asyncio.sleep(0.003)
+        synced = [name for name in recorder.synced if isinstance(name, int) and name < OPENING]
+        survivor = disk.crash(rng) if seed % 2 else disk.kill()
+        _, _, replayed, _ = open_local(survivor, segment_bytes=400, batch_bytes=150, opening=[40, 40])
+        found = [data[11] for data, _ in replayed if not is_opening(data)]
+        assert found == list(range(len(found))), f"seed {seed}"
+        assert len(found) > max(synced, default=-1), f"seed {seed}"
+
+
+# Trimming
+
+
+async def long_log(disk: FaultyDisk, names: int = 20) -> tuple[local.LocalLog, list[int]]:
+    """A log of several segments, each with an opening; the log and the offsets of its records."""
+    log, _, _, _ = open_local(disk, segment_bytes=400, opening=[50])
+    offsets = []
+    for name in range(names):
+        offsets.append(put(log, name))
+        await settled(log)
+    return log, offsets
 
 
 @pytest.mark.asyncio
-async def test_recovery_twice_gives_the_same() -> None:
-    for seed in range(60):
+async def test_trimmed_segments_are_gone_at_once_and_their_files_one_after_another() -> None:
+    disk = FaultyDisk()
+    log, offsets = await long_log(disk)
+    names = list(segment_files(disk))
+    assert len(names) > 4
+    segments = log.segments
+    assert [segment_name(segment.base) for segment in segments] == names
+    disk.hold()
+    log.trim(segments[2].end)
+    assert log.first_offset == segments[3].base
+    assert log.segments == segments[3:]
+    for name, offset in enumerate(offsets):
+        if offset < segments[3].base:
+            with pytest.raises(FileNotFoundError, match="was deleted"):
+                log.read_wait(LogOffset(offset), 40)
+        else:
+            assert log.read_wait(LogOffset(offset), 40) == record(name)
+    for file in names[:3]:
+        assert [given[0] for given in disk.held] == [f"remove {file}"]
+        disk.release(1)
+        await turns()
+    assert not disk.held
+    assert list(segment_files(disk)) == names[3:]
+    disk.release()
+    await log.close()
+
+
+@pytest.mark.asyncio
+async def test_only_whole_segments_below_are_trimmed_and_never_the_newest() -> None:
+    disk = FaultyDisk()
+    log, _ = await long_log(disk)
+    segments = log.segments
+    log.trim(LogOffset(segments[1].end - 1))
+    assert log.first_offset == segments[1].base
+    log.trim(segments[0].base)
+    assert log.first_offset == segments[1].base
+    log.trim(LogOffset(log.end_offset + 1000))
+    assert log.first_offset == segments[-1].base
+    await turns(20)
+    assert list(segment_files(disk)) == [segment_name(segments[-1].base)]
+    put(log, 99)
+    await settled(log)
+    await log.close()
+
+
+@pytest.mark.asyncio
+async def test_a_trimmed_log_opens_at_its_first_segment_and_tells_its_opening() -> None:
+    disk = FaultyDisk()
+    log, offsets = await long_log(disk)
+    segments = log.segments
+    log.trim(segments[2].base)
+    await turns(20)
+    await log.close()
+    log, recorder, replayed, _ = open_local(disk, segment_bytes=400, opening=[50])
+    assert log.first_offset == segments[2].base
+    assert log.segments == segments[2:]
+    assert is_opening(replayed[0][0])
+    kept = [offset for offset in offsets if offset >= segments[2].base]
+    assert [offset for data, offset in replayed if not is_opening(data)] == kept
+    put(log, 20)
+    await settled(log)
+    assert recorder.receipts == [20]
+    await log.close()
+
+
+@pytest.mark.asyncio
+async def test_a_segment_stays_until_the_opening_of_the_next_one_is_durable() -> None:
+    disk = FaultyDisk()
+    log, _, _, _ = open_local(disk, segment_bytes=200, opening=[50])
+    put(log, 0, 100)
+    await settled(log)
+    disk.hold()
+    put(log, 1, 100)
+    for _ in range(3):
+        log.trim(LogOffset(1 << 40))
+        assert log.first_offset == 0
+        await turns()
+        disk.release(1)
+    await settled(log)
+    log.trim(LogOffset(1 << 40))
+    assert log.first_offset == 196
+    disk.release()
+    await log.close()
+
+
+@pytest.mark.asyncio
+async def test_a_read_that_was_begun_before_a_trim_ends_well_and_a_later_one_is_an_error() -> None:
+    disk = FaultyDisk()
+    log, offsets = await long_log(disk)
+    told: list[bytes | OSError] = []
+    log.read_later(LogOffset(offsets[0]), 40, told.append)
+    log.trim(LogOffset(1 << 40))
+    log.read_later(LogOffset(offsets[1]), 40, told.append)
+    await turns(20)
+    assert told[0] == record(0)
+    assert isinstance(told[1], FileNotFoundError)
+    await log.close()
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_cannot_be_removed_is_tried_again_with_the_next_trim() -> None:
+    disk = FaultyDisk()
+    log, _ = await long_log(disk)
+    names, segments = list(segment_files(disk)), log.segments
+    disk.failing = lambda what: what == f"remove {names[1]}"
+    log.trim(segments[2].base)
+    await turns(20)
+    assert list(segment_files(disk)) == names[1:], "nothing newer goes before the older one"
+    log.trim(segments[3].base)
+    await turns(20)
+    assert list(segment_files(disk)) == names[1:]
+    disk.failing = lambda what: False
+    log.trim(segments[3].base)
+    await turns(20)
+    assert list(segment_files(disk)) == names[3:]
+    await log.close()
+
+
+@pytest.mark.asyncio
+async def test_a_crash_while_files_are_removed_leaves_a_log_that_opens() -> None:
+    for seed in range(100):
         rng = random.Random(seed)
         disk = FaultyDisk()
-        log, _, _, _ = open_local(disk, segment_bytes=300)
+        log, offsets = await long_log(disk, 25)
+        segments = log.segments
         disk.hold()
-        for name in range(rng.randint(1, 15)):
-            put(log, name, rng.randint(30, 120), sync=rng.random() < 0.7)
-            await turns(3)
+        log.trim(LogOffset(rng.choice(segments).end))
+        for name in range(rng.randint(0, 6)):
+            put(log, 100 + name, 40)
+            await turns(2)
             disk.release(rng.randint(0, len(disk.held)))
             await turns(2)
-        crashed = disk.crash(rng)
-        once, _, first = reopened(crashed.files(), segment_bytes=300)
-        twice, recovered, second = reopened(first.files(), segment_bytes=300)
-        assert once == twice
-        assert recovered.cut_bytes == 0
-        assert first.files() == second.files()
+        again, _, replayed, _ = open_local(disk.crash(rng), segment_bytes=400, opening=[50])
+        found = [offset for data, offset in replayed if not is_opening(data)]
+        assert set(offsets) - set(found) == {offset for offset in offsets if offset < again.first_offset}
+        assert again.first_offset <= log.first_offset
 
 
 @pytest.mark.asyncio
-async def test_what_was_recovered_is_durable_before_anything_follows_it() -> None:
-    """After a kill the tail may be in memory only; new batches will claim that it is durable."""
+async def test_segments_say_when_they_were_begun_also_after_a_restart() -> None:
+    disk, clock = FaultyDisk(), ManualClock(1000)
+    recorder = Recorder()
+    log = recorder.log = local.LocalLog(host_on(disk, clock), recorder, LogConfig(segment_bytes=250))
+    recover_empty(log)
+    assert log.segments == []
+    for name in range(6):
+        put(log, name, 100)
+        await settled(log)
+        clock.at_ms += 1000
+    assert [segment.begun_at_ms for segment in log.segments] == [1000, 2000, 3000, 4000, 5000, 6000]
+    assert log.segments[-1].end == log.committed_offset
+    segments = log.segments
+    await log.close()
+    again, _, _, _ = open_local(disk, segment_bytes=250)
+    assert again.segments == segments
+    await again.close()
+
+
+@pytest.mark.asyncio
+async def test_a_sync_that_follows_a_failed_one_is_not_believed() -> None:
+    """The system has taken the pages of the failed one for written, so the next sync has nothing to do and succeeds."""
     disk = FaultyDisk()
     log, _, _, _ = open_local(disk)
     put(log, 0, sync=False)
     await settled(log)
-    _, _, replayed, _ = open_local(survivor := disk.kill())
-    assert len(replayed) == 1
-    assert survivor.changes == [f"truncate {FIRST} 88"]
-
-
-@pytest.mark.asyncio
-async def test_the_epoch_grows_with_every_start_also_after_a_snapshot() -> None:
-    disk = FaultyDisk()
-    after = START
-    for start in range(1, 6):
-        log, _, _, recovered = open_local(disk, after=after)
-        assert recovered.end.epoch == start - 1
-        put(log, start)
-        await log.close()
-        after = log.committed_position if start > 2 else START
-        assert log.committed_position.epoch == start
-    assert [header.epoch for header in headers(disk)] == [1, 2, 3, 4, 5]
-
-
-@pytest.mark.asyncio
-async def test_a_replay_begins_at_any_position_that_the_log_gave() -> None:
-    disk = FaultyDisk()
-    log, _, _, _ = open_local(disk, segment_bytes=300)
-    positions: list[Position] = [START]
-    for name in range(12):
-        put(log, name)
-        await settled(log)
-        positions.append(log.committed_position)
-    await log.close()
-    for done, position in enumerate(positions):
-        _, _, replayed, recovered = open_local(FaultyDisk(disk.files()), after=position, segment_bytes=300)
-        assert [data for data, _ in replayed] == [record(name) for name in range(done, 12)]
-        assert recovered.end == positions[-1]
-
-
-@pytest.mark.asyncio
-async def test_a_position_beyond_the_log_is_damage() -> None:
-    disk = await written(3)
-    with pytest.raises(LogDamaged, match="segments are missing"):
-        open_local(disk, after=Position(LogOffset(1000), 5))
-
-
-@pytest.mark.asyncio
-async def test_stored_times_of_batches_never_go_back() -> None:
-    disk = FaultyDisk()
-    clock, recorder = ManualClock(), Recorder()
-    log = recorder.log = LocalLog(host_on(disk, clock), recorder)
-    log.recover(START, lambda data, at, size, offset: None)
-    for name, at_ms in enumerate((1000, 2000, 500, 3000)):
-        clock.at_ms = at_ms
-        put(log, name)
-        await settled(log)
-    assert [header.stored_at_ms for header in headers(disk)] == [1000, 2000, 2000, 3000]
-    await log.close()
-
-
-@pytest.mark.asyncio
-async def test_a_log_on_real_files_comes_back_after_a_torn_write(tmp_path: Path) -> None:
-    disk = RealDisk(str(tmp_path))
-    disk.lock()
-    log, _, _, _ = open_local(disk, segment_bytes=1000)
-    for name in range(50):
-        put(log, name)
-    await log.close()
-    assert len(disk.list("log")) > 2
-    last = disk.open(f"log/{disk.list('log')[-1]}")
-    last.truncate(last.size_bytes() - 1)
-    last.close()
-    _, _, replayed, recovered = open_local(disk, segment_bytes=1000)
-    assert [data for data, _ in replayed] == [record(name) for name in range(len(replayed))]
-    assert 0 < len(replayed) < 50
-    assert recovered.cut_bytes > 0
-    disk.close()
-
-
-@pytest.mark.asyncio
-async def test_a_log_that_cannot_be_read_is_an_os_error() -> None:
-    disk = MemoryDisk()
-
-    def broken(name: str, create: bool = False) -> object:
-        raise OSError(errno.EACCES, "Permission denied", name)
-
-    recorder = Recorder()
-    log = LocalLog(host_on(disk), recorder)
-    disk.replace(FIRST, b"", lambda error: None)
-    disk.open = broken  # type: ignore[assignment,method-assign]
-    with pytest.raises(PermissionError):
-        log.recover(START, lambda data, at, size, offset: None)
+    disk.hold()
+    outcomes: list[OSError | None] = []
+    log.sync(outcomes.append)
+    log.sync(outcomes.append)
+    disk.failing_sync = lambda name: True
+    disk.release(1)
+    disk.failing_sync = lambda name: False
+    disk.release()
+    await turns()
+    assert [type(error) for error in outcomes] == [OSError, OSError]
+    assert log.durable_offset == 0

@@ -23,7 +23,7 @@ WIRE: list[tuple[HeaderType[Any], str]] = [
     (send.SEND_MESSAGE_V2, "a b c d e f g h i? j? k? l? m? n?"),
     (
         send.SEND_MESSAGE_REPLY,
-        "msgId queueId queueOffset transactionId? batchUniqId? recallHandle? MSG_REGION? TRACE_ON?",
+        "msgId queueId queueOffset transactionId? batchUniqId? recallHandle? MSG_REGION? TRACE_ON? durability?",
     ),
 ]
 
@@ -71,9 +71,9 @@ def test_table_of_letters_must_name_every_field() -> None:
         send.respell(send.SendMessage, {"topic": "b"})
 
 
-@given(int32, int32, int64, text, st.sampled_from([0, 10, 11, 12]), st.integers(1, 3))
+@given(int32, int32, int64, text, st.booleans(), st.sampled_from([0, 10, 11, 12]), st.integers(1, 3))
 def test_hand_formatted_answer_is_what_the_generic_encoder_gives(
-    request_id: int, queue_id: int, queue_offset: int, transaction_id: str, code: int, ids: int
+    request_id: int, queue_id: int, queue_offset: int, transaction_id: str, synced: bool, code: int, ids: int
 ) -> None:
     msg_id = ",".join(["0A00000100002A9F00000000000003E8"] * ids)
     reply = send.SendMessageReply(
@@ -83,8 +83,9 @@ def test_hand_formatted_answer_is_what_the_generic_encoder_gives(
         transaction_id=transaction_id,
         region="DefaultRegion",
         trace_on=True,
+        durability="disk" if synced else "os",
     )
-    frame = send.encode_send_reply(request_id, msg_id, queue_id, queue_offset, transaction_id, code)
+    frame = send.encode_send_reply(request_id, msg_id, queue_id, queue_offset, transaction_id, synced, code)
     generic = encode_command(response(code, request_id, send.SEND_MESSAGE_REPLY.encode(reply)))
     (found,), (expected,) = FrameReader().receive_data(frame), FrameReader().receive_data(generic)
     assert json.loads(found.header) == json.loads(expected.header)
