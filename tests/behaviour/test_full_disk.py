@@ -209,12 +209,14 @@ async def test_server_whose_writes_find_no_room_goes_on_when_there_is_some(small
         async with Producer(server.nameserver, retries=0, compress_over_bytes=None) as producer:
             await sent.send(producer)
             await look(server.nameserver)
-            assert "there is no room for the log" in await sent.send_until_refused(producer)
+            refusal = await sent.send_until_refused(producer)
+            no_room = "there is no room for the log" in refusal  # or the highest level came before it
+            assert no_room or "over 99%" in refusal, refusal
             assert small_disk.free_bytes < MIB
             acknowledged = dict(sent.acknowledged)
             assert not any(await asyncio.gather(*(sent.send(producer) for _ in range(16))))
             assert sent.refused is not None
-            assert "make room there, or send to another broker" in sent.refused.remark
+            assert "make room" in sent.refused.remark
             there, minima = await look(server.nameserver)
             assert acknowledged == there, "what is held is not visible, and nothing else is missing"
             assert not any(minima)
@@ -224,8 +226,9 @@ async def test_server_whose_writes_find_no_room_goes_on_when_there_is_some(small
             there, _ = await look(server.nameserver)
             assert sent.acknowledged.items() <= there.items()
         said = stop(server)
-    assert len(re.findall("sends are refused until there is room", said)) == 1, said
-    assert len(re.findall("sends are taken", said)) == 1, said
+    if no_room:
+        assert len(re.findall("sends are refused until there is room", said)) == 1, said
+        assert len(re.findall("sends are taken", said)) == 1, said
     check(small_disk)
 
 

@@ -169,10 +169,9 @@ def test_each_kind_of_fault_comes_and_is_healed(kind: str) -> None:
     drawn = Swarm.draw(Streams(3).stream("swarm"))
     world = World(3, 0.5, swarm=replace(drawn, kinds=(kind,), interval_s=1.5, aimed=0.5))
     try:
-        world.run()
+        events = world.run().events
     finally:
         world.close()
-    events = world.history.events
     came = [event for event in events if event.what == told and event.who != "world" and "ends" not in event.details]
     assert came, "it never came"
     assert any((event.who, event.what) == ("world", "healed") for event in events)
