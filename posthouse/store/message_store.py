@@ -162,7 +162,7 @@ class MessageStore:
         self._checkpointing: asyncio.Task[None] | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
         self._syncing = False
-        self._idle: asyncio.Future[None] | None = None
+        self._progress: asyncio.Future[None] | None = None
         self.recovered: Recovered | None = None
 
     # Opening and closing
@@ -234,11 +234,12 @@ class MessageStore:
         self._disk.close()
 
     async def _settled(self) -> None:
-        """Waits until all that was appended is committed, or cannot be for now."""
-        if self.log.waiting_bytes and self._failure is None and self._full is None:
-            if self._idle is None or self._idle.done():
-                self._idle = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._idle)
+        """Waits until all that is appended by now is committed, or cannot be for now; others may go on appending."""
+        end = self.log.end_offset
+        while self.log.committed_offset < end and self._failure is None and self._full is None:
+            if self._progress is None or self._progress.done():
+                self._progress = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._progress)
 
     @property
     def failure(self) -> LogFailed | None:
@@ -388,7 +389,7 @@ class MessageStore:
             raise Refused(Reason.NOT_WRITABLE, str(error))
 
     async def settled(self) -> None:
-        """Waits until all that was decided is committed: for who is told that what it asks for is so already.
+        """Waits until all that is decided by now is committed: for who is told that what it asks for is so already.
 
         Raises Refused(NOT_WRITABLE).
         """
@@ -433,8 +434,7 @@ class MessageStore:
         else:
             if self.log.committed_offset - self._checkpoint_at >= self.config.checkpoint_bytes and not self._closing:
                 self._begin_checkpoint()
-        if self._failure is not None or not self.log.waiting_bytes:
-            self._tell_idle()
+        self._tell_progress()
 
     def _make_visible(self, receipts: list[object], synced: bool) -> None:
         keys = self.keys
@@ -459,9 +459,10 @@ class MessageStore:
         for change in changes:
             change.done(None)
 
-    def _tell_idle(self) -> None:
-        if self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+    def _tell_progress(self) -> None:
+        """Who waits for a commit looks again."""
+        if self._progress is not None and not self._progress.done():
+            self._progress.set_result(None)
 
     def on_failure(self, error: LogFailed, receipts: list[object]) -> None:
         """Nothing more will be acknowledged; who waits is told so."""
@@ -470,7 +471,7 @@ class MessageStore:
         _tell(receipts, error)
         if not told:
             self._on_broken(error)
-        self._tell_idle()
+        self._tell_progress()
 
     def on_full(self, error: LogFull, receipts: list[object]) -> None:
         """There is no room for these. They are written when there is; who waits is told now that it is not known."""
@@ -478,7 +479,7 @@ class MessageStore:
             log.error("%s; sends are refused until there is room", error)
         self._full = error
         _tell(receipts, error)
-        self._tell_idle()
+        self._tell_progress()
 
     def on_room(self) -> None:
         log.warning("there is room in %s again; sends are taken", self._disk.place)

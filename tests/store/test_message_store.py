@@ -853,3 +853,24 @@ async def test_the_age_of_the_oldest_message_is_known() -> None:
     opened = await reopened(opened, disk)
     assert opened.store.earliest_stored_at_ms == 5000
     await opened.store.close()
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_what_is_decided_does_not_wait_for_what_others_send_meanwhile() -> None:
+    disk = FaultyDisk()
+    opened = open_store(disk)
+    opened.put("t", b"first")
+    await opened.settled()
+    disk.hold()
+    opened.put("t", b"before")
+    waiting = asyncio.create_task(opened.store.settled())
+    await turns(5)
+    for _ in range(3):  # a sender that never leaves the log without something to write
+        opened.put("t", b"after")
+        disk.release(1)
+        await turns(5)
+        assert opened.store.log.waiting_bytes
+    assert waiting.done()
+    await waiting
+    disk.release()
+    await asyncio.wait_for(opened.store.close(), 20)
