@@ -193,10 +193,10 @@ class _Round:
 
 
 def run(settings: Settings, folder: Path) -> Report:
-    """All rounds, the servers in turn. Raises: ServerFailed, LoadFailed."""
+    """All rounds, the servers in turn, each round in the other order. Raises: ServerFailed, LoadFailed."""
     report = Report(machine=machine.describe(folder), settings=settings, servers={}, rounds=[])
     for number in range(1, settings.rounds + 1):
-        for name in settings.servers:
+        for name in settings.servers[:: 1 if number % 2 else -1]:
             server = _server(name, settings)
             report.servers[name] = server.describe()
             print(f"round {number} of {settings.rounds}: {server.describe()}", file=sys.stderr, flush=True)

@@ -35,3 +35,10 @@ class Host:
         from posthouse.host.real import real_host
 
         return real_host(data, read_only)
+
+    @staticmethod
+    def state_folder() -> str:
+        """Where programs of this user keep what should outlive them: `$XDG_STATE_HOME/posthouse`, by default in ~."""
+        from posthouse.host.real import state_folder
+
+        return state_folder()

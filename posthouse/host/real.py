@@ -43,6 +43,11 @@ def real_host(data: str | None, read_only: bool = False) -> Host:
     return Host(RealClock(), disk, RealNet(), RealRandomness())
 
 
+def state_folder() -> str:
+    base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(base, "posthouse")
+
+
 def raise_open_files_limit(wanted: int) -> int:
     """How many files and connections this process may have open now: raised to `wanted`, or as far as is allowed.
 
@@ -62,7 +67,7 @@ def raise_open_files_limit(wanted: int) -> int:
 
 class RealClock:
     def now_ms(self) -> EpochMs:
-        return EpochMs(time.time_ns() // 1_000_000)
+        return time.time_ns() // 1_000_000  # type: ignore[return-value]  # a NewType is a call
 
     def hour_of_day(self, at_ms: EpochMs) -> int:
         return time.localtime(at_ms / 1000).tm_hour

@@ -65,6 +65,29 @@ class Dispatcher(Protocol):
         """Answers with `peer.write` or `peer.answer`, now or later, unless the command is one-way."""
 
 
+class Turn:
+    """The peers of a server that have something to write: one callback of the loop for all of them."""
+
+    __slots__ = ("_peers",)
+
+    def __init__(self) -> None:
+        self._peers: list[RemotingPeer] = []
+
+    def add(self, peer: RemotingPeer, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._peers:
+            loop.call_soon(self._end)
+        self._peers.append(peer)
+
+    def _end(self) -> None:
+        peers, self._peers = self._peers, []
+        for peer in peers:
+            try:
+                peer._flush_turn()
+            except Exception:
+                log.exception("%s: writing an answer failed", peer.remote)
+                peer.close("an error of ours")
+
+
 class RemotingPeer(asyncio.Protocol):
     """The protocol of one connection; give it to the net as what a factory makes."""
 
@@ -72,12 +95,15 @@ class RemotingPeer(asyncio.Protocol):
         "_answer_bytes", "_closed_why", "_dispatch", "_dispatcher", "_earliest_deadline", "_flush_scheduled",
         "_frame_begun_at", "_held", "_idle_seconds", "_idle_timer", "_in_flight", "_last_active_at", "_last_id",
         "_linger_timer", "_loop", "_lost", "_outbox", "_outbox_bytes", "_reader", "_reading_stopped", "_resume_later",
-        "_sweep_timer", "_transport", "_write_paused", "closed", "local", "local_endpoint", "remote",
+        "_sweep_timer", "_transport", "_turn", "_write_paused", "closed", "local", "local_endpoint", "remote",
         "remote_endpoint",
     )  # fmt: skip
 
-    def __init__(self, dispatcher: Dispatcher, *, idle_seconds: float = IDLE_SECONDS_MAX) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, *, idle_seconds: float = IDLE_SECONDS_MAX, turn: Turn | None = None
+    ) -> None:
         self._dispatcher = dispatcher
+        self._turn = turn or Turn()
         self._dispatch = dispatcher.request
         self._idle_seconds = idle_seconds
         self._reader = FrameReader()
@@ -301,7 +327,7 @@ class RemotingPeer(asyncio.Protocol):
         self._outbox_bytes += size
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self._loop.call_soon(self._flush_turn)
+            self._turn.add(self, self._loop)
 
     def _flush_turn(self) -> None:
         self._flush_scheduled = False
