@@ -16,7 +16,8 @@
     4 or 16  store host             the broker's advertised address
     4        store port
     4        reconsume times
-    8        prepared offset        of a committed transaction: the log offset of its half message
+    8        prepared offset        the log offset of the record that this one replaces: of a half message that was
+                                    committed, of a delayed one that was due. 0: none
     4 + n    body
     1 or 2   topic length           V1: one signed byte. V2: int16, only for topics over 127 bytes
     n        topic                  UTF-8
@@ -74,6 +75,10 @@ LOG_OFFSET_AT = 28
 SYS_FLAG_AT = 36
 
 
+_DUE_DIGITS_MAX = 18
+"""Of a due time in ms; with more it is nonsense, and would not fit where times are kept."""
+
+
 class RecordError(Exception):
     """These bytes are not a record."""
 
@@ -89,7 +94,6 @@ def record_size(
 
 def encode_record(
     message: NewMessage,
-    *,
     topic: bytes,
     properties: bytes,
     queue_offset: QueueOffset,
@@ -102,14 +106,12 @@ def encode_record(
 
     The caller has checked the limits: over PROPERTIES_BYTES_MAX, or a topic over 32,767 bytes, is our own mistake.
     """
-    born_ip, born_port = message.born_host
+    _, queue_id, body, _, flag, sys_flag, born_at_ms, (born_ip, born_port), reconsume_times = message
     store_ip, store_port = store_host
-    topic_bytes, properties_bytes = len(topic), len(properties)
+    topic_bytes, properties_bytes, body_bytes = len(topic), len(properties), len(body)
     assert properties_bytes <= PROPERTIES_BYTES_MAX
-    body = message.body
-    body_bytes = len(body)
     size = 83 + len(born_ip) + len(store_ip) + body_bytes + topic_bytes + properties_bytes
-    sys_flag = message.sys_flag & ~_V6_FLAGS
+    sys_flag &= ~_V6_FLAGS
     head = _HEAD_V4
     if len(born_ip) + len(store_ip) != 8:
         hosts = (0x10 if len(born_ip) == 16 else 0) | (0x20 if len(store_ip) == 16 else 0)
@@ -126,18 +128,18 @@ def encode_record(
                 size,
                 magic,
                 zlib.crc32(body) & 0x7FFFFFFF,
-                message.queue_id,
-                message.flag,
+                queue_id,
+                flag,
                 queue_offset,
                 log_offset,
                 sys_flag,
-                message.born_at_ms,
+                born_at_ms,
                 born_ip,
                 born_port,
                 stored_at_ms,
                 store_ip,
                 store_port,
-                message.reconsume_times,
+                reconsume_times,
                 prepared_transaction_offset,
                 body_bytes,
             ),
@@ -302,6 +304,10 @@ class RecordSummary(NamedTuple):
     log_offset: LogOffset
     unique_id: str | None
     keys: str | None
+    replaces: LogOffset
+    """The record in whose place this one is, 0 for none. See `store.timers`."""
+    due_ms: int
+    """TIMER_OUT_MS, 0 without it."""
 
 
 def record_summary(data: Bytes, at: int = 0) -> RecordSummary:
@@ -320,13 +326,88 @@ def record_summary(data: Bytes, at: int = 0) -> RecordSummary:
         fields[6],
         find_property(text, names.UNIQ_KEY),
         find_property(text, names.KEYS) if names.KEYS in text else None,
+        fields[15],
+        due_of(text) if names.TIMER_OUT_MS in text else 0,
     )
+
+
+def due_of(properties: str) -> int:
+    """TIMER_OUT_MS, 0 if it is not there or no number."""
+    value = find_property(properties, names.TIMER_OUT_MS) or ""
+    return int(value) if value.isascii() and value.isdecimal() and len(value) <= _DUE_DIGITS_MAX else 0
+
+
+class RecordAgain(NamedTuple):
+    """A stored record as a message that can be stored once more: in another place, with other properties."""
+
+    message: NewMessage
+    store_host: Endpoint
+    log_offset: LogOffset
+    queue_offset: QueueOffset
+    stored_at_ms: EpochMs
+    replaces: LogOffset
+
+
+def record_again(data: Bytes, at: int = 0) -> RecordAgain:
+    """Raises RecordError, also for a body that does not match its checksum: it would get a new one.
+
+    The body is a view of `data`; the properties are the text as it is stored.
+    """
+    fields, body_at, topic_at, properties_at, end = _open(data, at)
+    if not body_is_whole(data, at):
+        raise RecordError(f"record at {at}: the body does not match its CRC")
+    message = NewMessage(
+        _topic(data, at, topic_at, properties_at - 2),
+        fields[3],
+        memoryview(data)[body_at : body_at + fields[16]],
+        _text(data, properties_at, end),
+        fields[4],
+        fields[7] & ~_V6_FLAGS,
+        fields[8],
+        Endpoint(fields[9], fields[10]),
+        fields[14],
+    )
+    return RecordAgain(message, Endpoint(fields[12], fields[13]), fields[6], fields[5], fields[11], fields[15])
 
 
 def record_properties(data: Bytes, at: int = 0) -> str:
     """The encoded properties of the record. Raises RecordError."""
     _, _, _, properties_at, end = _open(data, at)
     return _text(data, properties_at, end)
+
+
+def record_properties_bytes(data: Bytes, at: int = 0) -> bytes:
+    """The same, not decoded: a filter looks only for the names that it asks for. Raises RecordError."""
+    _, _, _, properties_at, end = _open(data, at)
+    return bytes(data[properties_at:end])
+
+
+def tail_at(head: Bytes) -> int:
+    """Where in a record what follows its body begins: topic and properties. `head` is its first HEAD_BYTES_MAX bytes.
+
+    Raises RecordError if the record is not that long.
+    """
+    size, _magic, sys_flag = _GATE.unpack_from(head)
+    body_at = _HEADS[sys_flag & _V6_FLAGS].size
+    (body_bytes,) = _I32.unpack_from(head, body_at - 4)
+    if body_bytes < 0 or body_at + body_bytes + 3 > size:
+        raise RecordError(f"a body of {body_bytes} bytes in a record of {size}")
+    return int(body_at + body_bytes)
+
+
+def tail_properties(head: Bytes, tail: Bytes) -> bytes:
+    """The encoded properties, given a record's head and all that follows its body. Raises RecordError."""
+    if peek_magic(head) == MAGIC_V1:
+        topic_at, topic_bytes = 1, tail[0]
+    else:
+        topic_at, topic_bytes = 2, _I16.unpack_from(tail)[0]
+    properties_at = topic_at + topic_bytes + 2
+    if topic_bytes < 0 or properties_at > len(tail):
+        raise RecordError(f"a topic of {topic_bytes} bytes in the {len(tail)} that follow the body")
+    (properties_bytes,) = _I16.unpack_from(tail, properties_at - 2)
+    if properties_at + properties_bytes != len(tail):
+        raise RecordError(f"properties of {properties_bytes} bytes do not end the record")
+    return bytes(tail[properties_at:])
 
 
 def body_is_whole(data: Bytes, at: int = 0) -> bool:

@@ -20,11 +20,29 @@ class ClientConnection:
 
 
 @dataclass(frozen=True, slots=True)
+class Disagreement:
+    """One of several things that the members of a group want of one topic. RocketMQ serves who spoke last.
+
+    `expression` None: these members have not subscribed the topic. `client_ids` are a few of the `members` of them.
+    """
+
+    topic: str
+    expression: str | None
+    expression_type: str
+    members: int
+    client_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ConsumerConnections:
-    """The members of a consumer group, and what the group as a whole wants; `subscriptions` by topic."""
+    """The members of a consumer group, and what the group as a whole wants; `subscriptions` by topic.
+
+    `disagreements`: where members want different things, which they must not; empty from servers that do not tell.
+    """
 
     connections: tuple[ClientConnection, ...]
     subscriptions: Mapping[str, Subscription]
     consume_type: ConsumeType
     message_model: MessageModel
     consume_from: ConsumeFrom
+    disagreements: tuple[Disagreement, ...] = ()

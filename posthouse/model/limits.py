@@ -82,11 +82,39 @@ UNSYNCED_BYTES_MAX = 64 * 1024 * 1024
 CLIENT_EXPIRY_MS = 120_000
 """A client without a heartbeat is forgotten. RocketMQ: channelExpiredTimeout."""
 
+GROUP_RULES_MAX = 100_000
+"""What admins have set for a group on one topic, over all groups."""
+
+RETRY_TIMES_MAX = 100
+"""Times in the retry policy of a group. RocketMQ's own list has 16; its limit is none."""
+
+FIXED_SUBSCRIPTIONS_MAX = 1000
+"""Subscriptions in the configuration of one group."""
+
+RESET_TELLS_MAX = 16
+"""Pulls that are told where an admin moved their group, before one that does not follow may go on. RocketMQ: 1."""
+
+LOCK_LEASE_MS = 60_000
+"""How long a member of an ordered group holds a queue after it last asked. RocketMQ: lockMaxLiveTime."""
+
+LOCK_KEPT_MS = 30_000
+"""How long it keeps a queue that it held when the broker stopped, unless it asks again. For so long a client believes
+in a lock of which it hears nothing. RocketMQ: rebalanceLockMaxLiveTime of the client."""
+
+LOCKS_MAX = 500_000
+"""Queues of ordered groups that are held at a time. RocketMQ has no limit."""
+
+LOCKED_NAME_CHARS_MAX = 255
+"""A group, a topic or a client id in a request for locks. RocketMQ has no limit."""
+
 BROKER_EXPIRY_MS = 120_000
 """A broker that does not register again is forgotten by a NameServer, unless it named its own time."""
 
 EXPRESSION_BYTES_MAX = 4096
 """A tag or SQL92 expression."""
+
+EXPRESSION_DEPTH_MAX = 64
+"""Levels of a SQL92 expression: brackets, NOT, signs, comparisons of comparisons. RocketMQ has no limit."""
 
 KV_ENTRIES_MAX = 100_000
 """KV configuration entries of one NameServer."""
@@ -122,5 +150,60 @@ UNIQUE_QUERY_MESSAGES = 32
 QUERY_BYTES_MAX = 8 * 1024 * 1024
 """Bytes of the messages in an answer to a query; one is always given. With the header they fit into a frame."""
 
+REPLIES_MAX = 1000
+"""Answers to requests under way to those who asked, in one broker. RocketMQ: 10,000 in the queue of its threads."""
+
+REPLIES_BYTES_MAX = 64 * 1024 * 1024
+"""Bodies of these answers: each is kept until its client says that it has it, or for 10 s."""
+
 QUERIES_MAX = 32
 """Queries by key or offset under way in one broker, so that their answers cannot take all memory."""
+
+STATS_KEYS_MAX = 50_000
+"""Topics, or pairs of topic and group, that statistics of one kind are kept for: some 1 KiB each."""
+
+CLIENT_ANSWER_SECONDS_MAX = 10.0
+"""How long a broker waits for a client that it asks something for an operator. RocketMQ: 10 s."""
+
+RELAYS_MAX = 100
+"""Such questions under way in one broker."""
+
+INSPECTIONS_MAX = 4
+"""Looks at all groups, or into queues, under way in one broker."""
+
+INSPECTED_ENTRIES_MAX = 1024
+"""Entries of a queue shown in one answer. RocketMQ: as many as were asked for."""
+
+DUE_MS_MAX = 253_402_300_799_000
+"""When a delayed message may be due at the latest: the end of the year 9999. RocketMQ: 3 days ahead."""
+
+TIMERS_IN_FLIGHT_MAX = 1000
+"""Delayed messages that are due, appended, and not yet committed. No more are begun until some of them are."""
+
+POP_MESSAGES_MAX = 32
+"""Messages in one pop answer. RocketMQ: 32."""
+
+POP_POLL_MS_MAX = 60_000
+"""The longest we hold a pop; clients ask for 15 s. RocketMQ has no limit."""
+
+POP_INVISIBLE_MS_MAX = 12 * 60 * 60 * 1000
+"""The longest that a popped message is invisible to others; it can be renewed. RocketMQ's proxy: 12 hours."""
+
+WAITING_POPS_PER_KEY_MAX = 1024
+"""Pops held for one group and queue (or any queue) of a topic. RocketMQ: popPollingSize."""
+
+WAITING_POPS_MAX = 100_000
+"""Pops held in all. RocketMQ: maxPopPollingSize."""
+
+POPPED_PER_QUEUE_MAX = 10_000
+"""Messages of one queue that one group may hold unacknowledged; it gets no more of that queue until some are. RocketMQ:
+popInflightMessageThreshold, there off by default."""
+
+POPPED_MAX = 1_000_000
+"""The same over all groups and queues: some 130 MB, and 0.2 s at the beginning of each segment."""
+
+ATTEMPT_ID_CHARS_MAX = 255
+"""The id by which an ordered pop is known when it is tried again."""
+
+ACKS_PER_ENTRY_MAX = 65_536
+"""Bits in one entry of a batch of acknowledgements."""

@@ -16,11 +16,21 @@ SYSTEM_PREFIX = "rmq_sys_"
 AUTO_CREATE_TOPIC = "TBW102"
 """The template from which unknown topics are made."""
 
+TRACE_TOPIC = "RMQ_SYS_TRACE_TOPIC"
+"""Where clients that trace say what they do with messages."""
+
 _LEGAL = re.compile(r"[%|a-zA-Z0-9_-]+\Z")
+
+SCHEDULE_TOPIC = "SCHEDULE_TOPIC_XXXX"
+"""Messages that wait for one of the delay levels: a queue for each."""
+WHEEL_TIMER_TOPIC = "rmq_sys_wheel_timer"
+"""Messages that wait for any other time."""
+TIMER_TOPICS = frozenset({SCHEDULE_TOPIC, WHEEL_TIMER_TOPIC})
 
 CLOSED_TOPICS = frozenset(
     {
-        "SCHEDULE_TOPIC_XXXX",
+        SCHEDULE_TOPIC,
+        WHEEL_TIMER_TOPIC,
         "RMQ_SYS_TRANS_HALF_TOPIC",
         "RMQ_SYS_TRANS_OP_HALF_TOPIC",
         "TRANS_CHECK_MAX_TIME_TOPIC",
@@ -33,7 +43,7 @@ CLOSED_TOPICS = frozenset(
 SYSTEM_TOPICS = CLOSED_TOPICS | {
     AUTO_CREATE_TOPIC,
     "BenchmarkTest",
-    "RMQ_SYS_TRACE_TOPIC",
+    TRACE_TOPIC,
     "CHECKPOINT_TOPIC",
 }
 
@@ -52,6 +62,21 @@ SYSTEM_GROUPS = frozenset(
 
 def retry_topic(group: str) -> str:
     return RETRY_PREFIX + group
+
+
+def is_retry_topic_of(group: str, topic: str) -> bool:
+    """Whether it holds what the group has to consume again: its retry topic, or those that pop makes for each topic."""
+    name = RETRY_PREFIX + group
+    return topic.startswith(name) and topic[len(name) : len(name) + 1] in ("", "_", "+")
+
+
+def dead_letter_topic(group: str) -> str:
+    return DEAD_LETTER_PREFIX + group
+
+
+def reply_topic(cluster: str) -> str:
+    """Where answers to requests go; whoever answers makes the name from the request's property CLUSTER."""
+    return f"{cluster}_REPLY_TOPIC"
 
 
 def is_system_topic(topic: str) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 from typing import NamedTuple
 
 from posthouse.model.offsets import QueueOffset
+from posthouse.model.refusal import Reason, Refused
 
 
 class PullRequest(NamedTuple):
@@ -42,3 +43,21 @@ class PullResult(NamedTuple):
     max_offset: QueueOffset
     buffers: list[bytes | memoryview]
     size: int
+
+
+class Forbids(IntEnum):
+    """Who does not let a consumer pull. Source: RocketMQ 5.3 ForbiddenType."""
+
+    BROKER = 1
+    GROUP = 2
+    TOPIC = 3
+    BROADCAST = 4
+    SUBSCRIPTION = 5  # this group on this topic
+
+
+class Forbidden(Refused):
+    """A pull that is not allowed: Refused(NO_PERMISSION) that says by what."""
+
+    def __init__(self, by: Forbids, remark: str) -> None:
+        super().__init__(Reason.NO_PERMISSION, remark)
+        self.by = by

@@ -22,6 +22,9 @@ class Reason(Enum):
     SUBSCRIPTION_NOT_EXIST = auto()  # the group's heartbeat did not name this topic
     SUBSCRIPTION_NOT_LATEST = auto()
     CONSUMER_NOT_ONLINE = auto()
+    NO_MESSAGE = auto()  # no such message there, or the receipt of it is not valid any more
+    POLLING_FULL = auto()  # too many requests of the kind are held
+    CLIENT_SILENT = auto()  # a client was asked and has not answered in time
 
 
 class Refused(Exception):

@@ -13,17 +13,20 @@ from typing import Any
 import msgspec
 
 from posthouse.host.disk import Disk, File
+from posthouse.model.group import GroupConfig
 from posthouse.model.offsets import LogOffset
 from posthouse.store import run as runs
 from posthouse.store import snapshot as snapshots
 from posthouse.store.consume_queue import ENTRY_BYTES, ConsumeQueue, Stretch
 from posthouse.store.finding import Report, Severity
 from posthouse.store.folds import Folds
+from posthouse.store.in_flight import Row
 from posthouse.store.key_index import KEY_ENTRY_BYTES, KeyBlock, entry_numbers
 from posthouse.store.opening import Part
 from posthouse.store.run import QueueKey, Run
 from posthouse.store.snapshot import Snapshot
 from posthouse.store.strays import snapshot_files
+from posthouse.store.timers import entries_of
 
 _READ_BYTES = 4 * 1024 * 1024
 _OFFSET_BITS = 32
@@ -115,6 +118,13 @@ class Comparison:
         for group in part.groups:
             if folds.groups.live.get(group.name) != group:
                 return f"group {group.name}"
+        known = folds.locks.held() if part.locks else []
+        for held in part.locks:
+            if held not in known:
+                return f"the locks of group {held.group}"
+        for rule in part.rules:
+            if folds.rules.live.get((rule.group, rule.topic)) != rule:
+                return f"what group {rule.group} may do on topic {rule.topic}"
         return ""
 
     def compare_snapshot(self, snapshot: Snapshot, checksum: int, folds: Folds) -> None:
@@ -132,8 +142,13 @@ class Comparison:
         queues = {(topic_id, queue_id): end for topic_id, queue_id, _, end in snapshot.queues if end}
         pairs = {
             "topics": (_sorted(msgspec.json.decode(snapshot.topics)), _sorted(folds.topics.snapshot())),
-            "groups": (_sorted(msgspec.json.decode(snapshot.groups)), _sorted(folds.groups.snapshot())),
+            "groups": (_groups(msgspec.json.decode(snapshot.groups)), _groups(folds.groups.snapshot())),
             "group offsets": (_full(msgspec.json.decode(snapshot.offsets)), _full(folds.offsets.snapshot())),
+            "resets": (_full(msgspec.json.decode(snapshot.resets)), _full(folds.offsets.snapshot_resets())),
+            "group rules": (_sorted(msgspec.json.decode(snapshot.rules)), _sorted(folds.rules.snapshot())),
+            "queue locks": (_sorted(msgspec.json.decode(snapshot.locks)), _sorted(folds.locks.snapshot())),
+            "what is in flight": (_rows(snapshot.in_flight), folds.in_flight.snapshot()),
+            "what is due later": (sorted(entries_of(snapshot.timers)), folds.timers.entries()),
             "queues": (queues, _ends(folds)),
         }
         return ", ".join(what for what, (said, found) in pairs.items() if said != found)
@@ -207,8 +222,13 @@ class Comparison:
         """`start`: what a start has; `folds`: what the log says. Retention may let a queue begin later than the log."""
         pairs: dict[str, tuple[object, object]] = {
             "topics": (_sorted(start.topics.snapshot()), _sorted(folds.topics.snapshot())),
-            "groups": (_sorted(start.groups.snapshot()), _sorted(folds.groups.snapshot())),
+            "groups": (_groups(start.groups.snapshot()), _groups(folds.groups.snapshot())),
             "group offsets": (_full(start.offsets.snapshot()), _full(folds.offsets.snapshot())),
+            "resets": (_full(start.offsets.snapshot_resets()), _full(folds.offsets.snapshot_resets())),
+            "group rules": (_sorted(start.rules.snapshot()), _sorted(folds.rules.snapshot())),
+            "queue locks": (_sorted(start.locks.snapshot()), _sorted(folds.locks.snapshot())),
+            "what is in flight": (start.in_flight.snapshot(), folds.in_flight.snapshot()),
+            "what is due later": (start.timers.entries(), folds.timers.entries()),
             "queues": (_ends(start), _ends(folds)),
         }
         wrong = [what for what, (said, found) in pairs.items() if said != found]
@@ -262,12 +282,21 @@ def _sorted(items: Any) -> list[str]:
     return sorted(map(repr, msgspec.to_builtins(items)))
 
 
+def _groups(items: Any) -> list[str]:
+    """As values, so that what an older version wrote, without fields that came later, is the same."""
+    return _sorted(msgspec.convert(items, list[GroupConfig]))
+
+
 def _full(table: Any) -> Any:
     """Nested maps without the empty ones, which mean the same as none."""
     if not isinstance(table, dict):
         return table
     found = {key: _full(value) for key, value in table.items()}
     return {key: value for key, value in found.items() if value != {}}
+
+
+def _rows(data: msgspec.Raw) -> list[Row]:
+    return msgspec.json.decode(data, type=list[Row])
 
 
 def _ends(folds: Folds) -> dict[tuple[int, int], int]:

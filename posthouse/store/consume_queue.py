@@ -73,7 +73,7 @@ class ConsumeQueue:
             return False
         assert queue_offset == self.max_offset, f"queue offset {queue_offset} after {self.max_offset - 1}"
         self._tail += _ENTRY.pack(log_offset, size, tag_hash)
-        self.max_offset = QueueOffset(queue_offset + 1)
+        self.max_offset = queue_offset + 1  # type: ignore[assignment]  # a NewType is a call
         if self.next_offset < self.max_offset:
             self.next_offset = self.max_offset
         return True
@@ -120,6 +120,20 @@ class ConsumeQueue:
             return []
         at = (queue_offset - self._tail_first) * ENTRY_BYTES
         return _entries(self._tail[at : at + count * ENTRY_BYTES])
+
+    def scan(self, queue_offset: QueueOffset, count: int) -> list[tuple[int, int, int]] | None:
+        """What `read` gives, as plain tuples of log offset, size and tag hash: for filters, which look at many.
+
+        None when the device must be waited for. Raises OSError.
+        """
+        if queue_offset < self._tail_first:
+            place = self._place(queue_offset, count)
+            data = b"" if place is None else place.file.read(place.position, place.size)
+            return None if data is None else list(_ENTRY.iter_unpack(data))
+        if not self.min_offset <= queue_offset < self.max_offset:
+            return []
+        at = (queue_offset - self._tail_first) * ENTRY_BYTES
+        return list(_ENTRY.iter_unpack(self._tail[at : at + count * ENTRY_BYTES]))
 
     def read_later(self, queue_offset: QueueOffset, count: int, done: Callable[[list[Entry] | OSError], None]) -> None:
         """The same for entries that `read` could not give at once; `done` on the loop."""

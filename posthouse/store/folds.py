@@ -23,12 +23,16 @@ from posthouse.model.offsets import LogOffset, QueueOffset
 from posthouse.model.topic import TopicConfig
 from posthouse.store.consume_queue import ConsumeQueue, Stretch
 from posthouse.store.group_offsets import GroupOffsets
+from posthouse.store.group_rules import GroupRules
 from posthouse.store.group_table import GroupTable
+from posthouse.store.in_flight import InFlight, rows_of
 from posthouse.store.key_index import KeyIndex, key_hashes
 from posthouse.store.opening import Part, decode_part, opening_bodies
+from posthouse.store.queue_locks import QueueLocks
 from posthouse.store.run import QueueKey
 from posthouse.store.snapshot import Snapshot
 from posthouse.store.state_record import Kind, StateRecord, decode_state_record
+from posthouse.store.timers import Timers
 from posthouse.store.topic_table import Topic, TopicTable
 
 log = logging.getLogger(__name__)
@@ -53,12 +57,18 @@ class Folds:
         self.topics = TopicTable()
         self.groups = GroupTable()
         self.offsets = GroupOffsets()
+        self.rules = GroupRules()
+        self.locks = QueueLocks()
+        self.in_flight = InFlight()
+        self.timers = Timers()
         self.keys = KeyIndex()
         self.stored_at_ms = EpochMs(0)
         self.applied_offset = LogOffset(0)
         self.gaps: list[tuple[LogOffset, LogOffset]] = []
         self._made_anew: dict[str, Topic] = {}  # behind a gap; their own ids are not known yet
-        folds: tuple[_Fold, ...] = (self.topics, self.groups, self.offsets)
+        folds: tuple[_Fold, ...] = (
+            self.topics, self.groups, self.offsets, self.rules, self.locks, self.in_flight, self.timers,
+        )  # fmt: skip
         self._by_kind: dict[Kind, _Fold] = {kind: fold for fold in folds for kind in fold.kinds}
 
     # Step by step
@@ -68,25 +78,56 @@ class Folds:
         if kind is Kind.OPENING:
             return  # it says what is so already
         self._by_kind[kind].decide(kind, body, log_offset)
-        if kind is Kind.TOPIC_DELETED:
+        if kind is Kind.POPPED:
+            for row in rows_of(body):
+                if row.next_offset is not None:
+                    self.offsets.move(*row.queue, QueueOffset(row.next_offset))
+        elif kind is Kind.TOPIC_DELETED:
+            self.in_flight.drop_live(topic=body["name"])
             self.offsets.drop_live(topic=body["name"])
-        elif kind is Kind.GROUP_DELETED and body.get("clean_offsets"):
-            self.offsets.drop_live(group=body["name"])
+            self.rules.drop_live(topic=body["name"])
+            self.locks.drop_live(topic=body["name"])
+        elif kind is Kind.GROUP_DELETED:
+            self.in_flight.drop_live(group=body["name"])
+            self.rules.drop_live(group=body["name"])
+            self.locks.drop_live(group=body["name"])
+            if body.get("clean_offsets"):
+                self.offsets.drop_live(group=body["name"])
 
     def apply(self, kind: Kind, body: Any, log_offset: LogOffset) -> None:
         """A state record is committed: the committed views have it."""
         if kind is Kind.OPENING:  # its offsets may be newer than what was committed before it
-            self.offsets.apply(kind, body.get("offsets", {}), log_offset)
+            self.offsets.apply_opening(body.get("offsets", {}), body.get("resets", {}))
+            self.in_flight.apply_opening(body.get("in_flight", []), body["part"])
             return
         self._by_kind[kind].apply(kind, body, log_offset)
-        if kind is Kind.TOPIC_DELETED:
+        if kind is Kind.POPPED:
+            for row in rows_of(body):
+                if row.next_offset is not None:
+                    self.offsets.move_committed(*row.queue, QueueOffset(row.next_offset))
+        elif kind is Kind.TOPIC_DELETED:
+            self.in_flight.drop_committed(topic=body["name"])
             self.offsets.drop_committed(topic=body["name"])
-        elif kind is Kind.GROUP_DELETED and body.get("clean_offsets"):
-            self.offsets.drop_committed(group=body["name"])
+            self.rules.drop_committed(topic=body["name"])
+            self.locks.drop_committed(topic=body["name"])
+        elif kind is Kind.GROUP_DELETED:
+            self.in_flight.drop_committed(group=body["name"])
+            self.rules.drop_committed(group=body["name"])
+            self.locks.drop_committed(group=body["name"])
+            if body.get("clean_offsets"):
+                self.offsets.drop_committed(group=body["name"])
 
     def opening(self) -> list[object]:
         """The bodies of the records that a segment which begins now opens with."""
-        return opening_bodies(self.topics.live.values(), self.groups.live.values(), self.offsets.live)
+        return opening_bodies(
+            self.topics.live.values(),
+            self.groups.live.values(),
+            self.offsets.live,
+            self.offsets.resets,
+            self.rules.live.values(),
+            self.in_flight.opening(),
+            self.locks.held(),
+        )
 
     # From the log again
 
@@ -96,7 +137,11 @@ class Folds:
         self.applied_offset = snapshot.position.offset
         self.topics.restore(msgspec.json.decode(snapshot.topics))
         self.groups.restore(msgspec.json.decode(snapshot.groups))
-        self.offsets.restore(msgspec.json.decode(snapshot.offsets))
+        self.offsets.restore(msgspec.json.decode(snapshot.offsets), msgspec.json.decode(snapshot.resets))
+        self.rules.restore(msgspec.json.decode(snapshot.rules))
+        self.locks.restore(msgspec.json.decode(snapshot.locks))
+        self.in_flight.restore(msgspec.json.decode(snapshot.in_flight))
+        self.timers.restore(snapshot.timers)
         for topic_id, queue_id, min_offset, next_offset in snapshot.queues:
             topic = self.topics.by_id(topic_id)
             assert topic is not None, "a snapshot has queues of a topic that it does not have"
@@ -111,6 +156,8 @@ class Folds:
     def replay(self, data: bytes, at: int, size: int, log_offset: LogOffset) -> RecordSummary | StateRecord:
         """One record of the log, in order, unless it is applied already; what it is. Raises UnknownRecord."""
         is_new = log_offset >= self.applied_offset
+        if not self.applied_offset:
+            self.timers.floor = log_offset
         self.applied_offset = max(self.applied_offset, LogOffset(log_offset + size))
         state = decode_state_record(data, at)
         if state is None:
@@ -150,6 +197,8 @@ class Folds:
         queue.apply(message.queue_offset, log_offset, message.size, message.tag_hash)
         hashes = key_hashes(message.topic, message.unique_id, message.keys)
         self.keys.apply(hashes, log_offset, message.stored_at_ms)
+        if message.due_ms:
+            self.timers.apply_message(message.topic, log_offset, message.size, message.due_ms, message.replaces)
 
     def _jump(self, topic: Topic, message: RecordSummary, log_offset: LogOffset) -> ConsumeQueue:
         """The queue of a message that does not follow the one before: some were lost between them.
@@ -187,7 +236,12 @@ class Folds:
                     _lose(queue, QueueOffset(next_offset))
         for group in part.groups:
             self.groups.fill(group)
-        self.offsets.restore(part.offsets)
+        self.offsets.replay_opening(part.offsets, part.resets)
+        self.in_flight.replay_opening(part.in_flight, part.part)
+        for rule in part.rules:
+            self.rules.fill(rule)
+        for held in part.locks:
+            self.locks.fill(held)
 
 
 def _lose(queue: ConsumeQueue, queue_offset: QueueOffset) -> None:

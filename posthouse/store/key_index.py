@@ -22,7 +22,7 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncGenerator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
 from posthouse.host.clock import EpochMs
@@ -50,9 +50,8 @@ _REACH = 256
 sqrt(n) / 2 at most, typically; this is four times that for a full block."""
 
 _pack = _ENTRY.pack
-_UNIQUE = f"{PAIR_END}{names.UNIQ_KEY}{NAME_END}"
-_UNIQUE_CHARS = len(_UNIQUE)
-_KEYS = f"{PAIR_END}{names.KEYS}{NAME_END}"
+_pack_two = struct.Struct("<IIII").pack
+_KEYS = f"{names.KEYS}{NAME_END}"
 _KEYS_CHARS = len(_KEYS)
 
 
@@ -66,16 +65,26 @@ def key_hashes(topic: str, unique_id: str | None, keys: str | None) -> tuple[int
     return tuple([crc32(f"{topic}#{key}".encode()) for key in every if key])
 
 
-def property_hashes(topic: str, properties: str) -> tuple[int, ...]:
-    """The same from the encoded properties: what `find_property` gives, at half its cost, for every send does it."""
-    text = f"{PAIR_END}{properties}{PAIR_END}"
-    at = text.rfind(_UNIQUE)
-    unique_id = text[at + _UNIQUE_CHARS : text.find(PAIR_END, at + 1)] if at >= 0 else None
-    at = text.rfind(_KEYS)
-    keys = text[at + _KEYS_CHARS : text.find(PAIR_END, at + 1)] if at >= 0 else None
-    if unique_id == "" or keys == "":  # maybe the name is there twice
-        unique_id, keys = find_property(properties, names.UNIQ_KEY), find_property(properties, names.KEYS)
-    return key_hashes(topic, unique_id, keys)
+def property_hashes(seed: int, unique_id: str | None, properties: str) -> tuple[int, ...]:
+    """The same for a message of which the encoded properties are known. Every send does this.
+
+    `seed` is the hash of the empty key in its topic, where the hash of each key there begins. `unique_id`: the one in
+    the properties, if the caller knows it.
+    """
+    if unique_id is None:
+        unique_id = find_property(properties, names.UNIQ_KEY)
+    hashes: tuple[int, ...] = (crc32(unique_id.encode(), seed),) if unique_id else ()
+    at = properties.rfind(_KEYS)
+    if at < 0:
+        return hashes
+    keys: str | None = properties[at + _KEYS_CHARS :].partition(PAIR_END)[0]
+    if not keys or (at and properties[at - 1] != PAIR_END):  # there twice, or the end of another name
+        keys = find_property(properties, names.KEYS)
+    if not keys:
+        return hashes
+    if unique_id and " " not in keys:
+        return hashes[0], crc32(keys.encode(), seed)
+    return tuple([crc32(key.encode(), seed) for key in dict.fromkeys((*keys.split(" "), unique_id)) if key])
 
 
 def key_hash(topic: str, key: str) -> int:
@@ -159,6 +168,19 @@ async def read_later(file: File, position: int, size: int) -> bytes:
     return outcome
 
 
+class Keyed(Protocol):
+    """A committed message, as far as the index looks at it."""
+
+    @property
+    def log_offset(self) -> LogOffset: ...
+
+    @property
+    def key_hashes(self) -> tuple[int, ...]: ...
+
+    @property
+    def stored_at_ms(self) -> EpochMs: ...
+
+
 class KeyIndex:
     """The blocks of all runs and those in memory. Below `applied_offset` every message's keys are in it."""
 
@@ -182,8 +204,35 @@ class KeyIndex:
             block = self._begin(log_offset, stored_at_ms)
         block.last_ms = stored_at_ms
         relative = log_offset - block.start
-        for each in hashes:
-            block.data += _pack(relative, each)
+        if len(hashes) == 2:
+            block.data += _pack_two(relative, hashes[0], relative, hashes[1])
+        else:
+            for each in hashes:
+                block.data += _pack(relative, each)
+
+    def apply_all(self, messages: Sequence[Keyed]) -> None:
+        """The same for the messages of a commit, none of which is in the index: every send comes by here."""
+        if not messages:
+            return
+        assert messages[0].log_offset >= self.applied_offset, "a commit brings keys that the index has"
+        block = self._open
+        for message in messages:
+            log_offset, hashes = message.log_offset, message.key_hashes
+            if block is None or log_offset >= block.limit or len(block.data) >= _FULL_BYTES:
+                if not hashes:
+                    continue
+                block = self._begin(log_offset, message.stored_at_ms)
+            if len(hashes) == 2:
+                relative = log_offset - block.start
+                block.data += _pack_two(relative, hashes[0], relative, hashes[1])
+            else:
+                for each in hashes:
+                    block.data += _pack(log_offset - block.start, each)
+        last = messages[-1]
+        self.applied_offset = LogOffset(last.log_offset + 1)
+        self.applied_at_ms = last.stored_at_ms
+        if block is not None:
+            block.last_ms = last.stored_at_ms
 
     def _begin(self, log_offset: LogOffset, stored_at_ms: EpochMs) -> OpenBlock:
         block = OpenBlock(log_offset, stored_at_ms)

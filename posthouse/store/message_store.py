@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from zlib import crc32
 
 import msgspec
 
-from posthouse.codec.record import encode_record, record_size
+from posthouse.codec.record import due_of, encode_record, record_size
 from posthouse.host import Host
 from posthouse.host.clock import EpochMs
 from posthouse.host.disk import DiskBusy
+from posthouse.model import filter as filters
 from posthouse.model.limits import UNSYNCED_BYTES_MAX
 from posthouse.model.message import Endpoint, NewMessage
 from posthouse.model.offsets import LogOffset, QueueOffset
-from posthouse.model.properties import KEYS
+from posthouse.model.properties import TAGS, find_property
 from posthouse.model.refusal import Reason, Refused
+from posthouse.store.carrying import carry_forward
 from posthouse.store.checkpoint import Checkpoints, Tail, committed
 from posthouse.store.config import StoreConfig
 from posthouse.store.consume_queue import ConsumeQueue
@@ -61,6 +62,8 @@ class StoreBroken(Exception):
     """The store cannot be opened; the text is one line for a person."""
 
 
+_NOTHING = LogOffset(0)
+
 LogError = LogFailed | LogFull
 """Why a record is not known to be stored."""
 
@@ -75,8 +78,8 @@ class Put:
     """A message on its way to the disk, and the receipt for it. `done(put, error)` is called once, on the loop."""
 
     __slots__ = (
-        "done", "key_hashes", "log_offset", "queue", "queue_offset", "size", "stored_at_ms", "synced", "tag_hash",
-        "topic",
+        "done", "key_hashes", "log_offset", "properties", "queue", "queue_offset", "size", "stored_at_ms", "synced",
+        "tag_hash", "topic",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +93,7 @@ class Put:
         tag_hash: int,
         key_hashes: tuple[int, ...],
         done: Callable[[Put, LogError | None], None] | None,
+        properties: bytes = b"",
     ) -> None:
         self.topic = topic
         self.queue = queue
@@ -100,8 +104,18 @@ class Put:
         self.tag_hash = tag_hash
         self.key_hashes = key_hashes
         self.done = done
+        self.properties = properties  # for who waits for messages with certain properties
         self.synced = False
         """Whether it reached the disk; False until it is committed."""
+
+
+class LinkedPut(Put):
+    """A message that is more than new: it is due later, or replaces another record. See `timers`."""
+
+    __slots__ = ("due_ms", "replaces")
+
+    due_ms: int
+    replaces: LogOffset
 
 
 class _Change:
@@ -146,9 +160,14 @@ class MessageStore:
         self.config = config = config or StoreConfig()
         self._on_arrivals = on_arrivals or (lambda puts: None)
         self._on_broken = on_broken or (lambda error: None)
+        self.failed_puts = 0
+        """Messages that were taken, and then not acknowledged."""
         self.folds = folds = Folds()
         self.topics, self.groups, self.offsets = folds.topics, folds.groups, folds.offsets
-        self.keys = folds.keys
+        self.rules = folds.rules
+        self.in_flight, self.keys = folds.in_flight, folds.keys
+        self.before_trim: list[Callable[[LogOffset], Awaitable[None]]] = []
+        """Who saves something that is below the place where the log will begin."""
         self.log: Log = (make_log or local_log(LogConfig(config.segment_bytes)))(host, self)
         self.reader = reader = Reader(self.log)
         self.get, self.warm, self.search = reader.get, reader.warm, reader.search
@@ -284,17 +303,21 @@ class MessageStore:
         done: Callable[[Put, LogError | None], None] | None,
         sync: bool = True,
         unique_id: str | None = None,
+        properties: str | None = None,
     ) -> Put:
         """Appends one message; `done` follows when it is committed. The caller has checked `check_writable`.
 
         Without `sync` it is committed when the operating system has it. `message.queue_id` is a queue of `topic`,
-        which is live. `unique_id`: the one in the properties, if the caller knows it. Raises LogFailed.
+        which is live. `properties`: what is stored in place of the message's own. `unique_id`: the one in them, if the
+        caller knows it. Raises LogFailed.
         """
         assert self.topics.live.get(message.topic) is topic, "a message for a topic that is gone would poison the log"
-        name, properties = message.topic.encode(), message.properties.encode()
-        size = record_size(len(message.body), len(name), len(properties), message.born_host, store_host)
+        text = message.properties if properties is None else properties
+        encoded = text.encode()
+        size = record_size(len(message.body), len(topic.name_bytes), len(encoded), message.born_host, store_host)
         at = self.log.room_for(size)
-        return self._append(topic, message, name, properties, at, tag_hash, store_host, done, sync, unique_id)
+        hashes = property_hashes(topic.key_seed, unique_id, text)
+        return self._append(topic, message, encoded, at, tag_hash, hashes, store_host, done, sync)
 
     def put_many(
         self,
@@ -305,58 +328,91 @@ class MessageStore:
         sync: bool = True,
     ) -> list[Put]:
         """Appends (message, tag hash) pairs that are committed together or not at all; `done` is of the last one."""
-        encoded: list[tuple[NewMessage, int, bytes, bytes]] = []
+        encoded: list[tuple[NewMessage, int, bytes]] = []
+        seed = topic.key_seed
         total = 0
         for message, tag_hash in messages:
             assert self.topics.live.get(message.topic) is topic, "see put"
-            name, properties = message.topic.encode(), message.properties.encode()
-            total += record_size(len(message.body), len(name), len(properties), message.born_host, store_host)
-            encoded.append((message, tag_hash, name, properties))
+            properties = message.properties.encode()
+            total += record_size(
+                len(message.body), len(topic.name_bytes), len(properties), message.born_host, store_host
+            )
+            encoded.append((message, tag_hash, properties))
         at = self.log.room_for(total)
         puts: list[Put] = []
-        for message, tag_hash, name, properties in encoded:
+        for message, tag_hash, properties in encoded:
             told = done if len(puts) + 1 == len(encoded) else None
-            put = self._append(topic, message, name, properties, at, tag_hash, store_host, told, sync)
+            hashes = property_hashes(seed, None, message.properties)
+            put = self._append(topic, message, properties, at, tag_hash, hashes, store_host, told, sync)
             at = LogOffset(at + put.size)
             puts.append(put)
         return puts
+
+    def put_linked(
+        self,
+        topic: Topic,
+        message: NewMessage,
+        store_host: Endpoint,
+        done: Callable[[Put, LogError | None], None] | None,
+        *,
+        sync: bool = True,
+        replaces: LogOffset = _NOTHING,
+        states: Sequence[tuple[Kind, object]] = (),
+    ) -> LinkedPut:
+        """Appends one message and changes of state that are committed together or not at all; the message is the last.
+
+        `replaces`: the log offset of the record in whose place it is, see `timers`. Otherwise as `put`.
+        """
+        assert self.topics.live.get(message.topic) is topic, "see put"
+        properties = message.properties.encode()
+        size = record_size(len(message.body), len(topic.name_bytes), len(properties), message.born_host, store_host)
+        if states:
+            changes = [(kind, body, encode_state_body(body)) for kind, body in states]
+            at = self.log.room_for(size + sum(state_record_size(data) for _, _, data in changes))
+            for kind, body, data in changes:
+                self._append_state(kind, body, data, at, _ignore, sync, _ignore)
+                at = LogOffset(at + state_record_size(data))
+        else:
+            at = self.log.room_for(size)
+        tag = find_property(message.properties, TAGS)
+        hashed = filters.tag_hash(tag) if tag else 0
+        hashes = property_hashes(topic.key_seed, None, message.properties)
+        put = self._append(topic, message, properties, at, hashed, hashes, store_host, done, sync, LinkedPut, replaces)
+        assert isinstance(put, LinkedPut)
+        put.due_ms, put.replaces = due_of(message.properties), replaces
+        return put
 
     def _append(
         self,
         topic: Topic,
         message: NewMessage,
-        topic_name: bytes,
         properties: bytes,
         log_offset: LogOffset,
         tag_hash: int,
+        key_hashes: tuple[int, ...],
         store_host: Endpoint,
         done: Callable[[Put, LogError | None], None] | None,
         sync: bool,
-        unique_id: str | None = None,
+        make: type[Put] = Put,
+        replaces: LogOffset = _NOTHING,
     ) -> Put:
-        queue = topic.queue(message.queue_id)
+        queue = topic.queues.get(message.queue_id) or topic.queue(message.queue_id)
         queue_offset = queue.next_offset
-        now_ms = self._clock.now_ms()
         folds = self.folds
-        if now_ms > folds.stored_at_ms:
-            folds.stored_at_ms = now_ms
-        record = encode_record(
-            message,
-            topic=topic_name,
-            properties=properties,
-            queue_offset=queue_offset,
-            log_offset=log_offset,
-            stored_at_ms=folds.stored_at_ms,
-            store_host=store_host,
-        )
-        if unique_id and KEYS not in message.properties:
-            hashes: tuple[int, ...] = (crc32(unique_id.encode(), topic.key_seed),)
+        stored_at_ms = self._clock.now_ms()
+        if stored_at_ms > folds.stored_at_ms:
+            folds.stored_at_ms = stored_at_ms
         else:
-            hashes = property_hashes(message.topic, message.properties)
-        put = Put(topic, queue, queue_offset, log_offset, len(record), folds.stored_at_ms, tag_hash, hashes, done)
+            stored_at_ms = folds.stored_at_ms
+        record = encode_record(
+            message, topic.name_bytes, properties, queue_offset, log_offset, stored_at_ms, store_host, replaces
+        )
+        put = make(
+            topic, queue, queue_offset, log_offset, len(record), stored_at_ms, tag_hash, key_hashes, done, properties
+        )
         given = self.log.append(record, put, sync)
         assert given == log_offset, "a record is not where room_for said"
-        queue.next_offset = QueueOffset(queue_offset + 1)
+        queue.next_offset = queue_offset + 1  # type: ignore[assignment]  # a NewType is a call
         return put
 
     # State
@@ -370,6 +426,11 @@ class MessageStore:
         """
         data = encode_state_body(body)
         offset = self.log.room_for(state_record_size(data))
+        return self._append_state(kind, body, data, offset, done, sync, late)
+
+    def _append_state(
+        self, kind: Kind, body: object, data: bytes, offset: LogOffset, done: OnChanged, sync: bool, late: OnChanged
+    ) -> LogOffset:
         self.folds.stored_at_ms = stamp(self._clock.now_ms(), self.folds.stored_at_ms)
         record = encode_state_record(kind, data, offset, self.folds.stored_at_ms)
         self.log.append(record, _Change(kind, body, offset, done, late), sync)
@@ -416,8 +477,12 @@ class MessageStore:
         self._syncing = False  # the log itself tells of an error
 
     def _append_offsets(self) -> None:
-        if self._failure is None and self._full is None and (changes := self.offsets.take_changes()) is not None:
+        if self._failure is not None or self._full is not None:
+            return
+        if (changes := self.offsets.take_changes()) is not None:
             self.record(Kind.OFFSETS, changes, _ignore, sync=False)
+        if (rows := self.in_flight.take_changes()) is not None:
+            self.record(Kind.POP_CHANGED, rows, _ignore, sync=False)
 
     # Commits
 
@@ -437,19 +502,20 @@ class MessageStore:
         self._tell_progress()
 
     def _make_visible(self, receipts: list[object], synced: bool) -> None:
-        keys = self.keys
         puts: list[Put] = []
         changes: list[_Change] = []
         for receipt in receipts:
-            if isinstance(receipt, Put):
+            if type(receipt) is Put or isinstance(receipt, LinkedPut):
                 receipt.queue.apply(receipt.queue_offset, receipt.log_offset, receipt.size, receipt.tag_hash)
-                keys.apply(receipt.key_hashes, receipt.log_offset, receipt.stored_at_ms)
                 receipt.synced = synced
                 puts.append(receipt)
+                if type(receipt) is not Put:
+                    self._apply_linked(receipt)
             else:
                 assert isinstance(receipt, _Change)
                 self.folds.apply(receipt.kind, receipt.body, receipt.log_offset)
                 changes.append(receipt)
+        self.keys.apply_all(puts)
         self.folds.applied_offset = self.log.committed_offset
         if puts:
             self._on_arrivals(puts)
@@ -458,6 +524,11 @@ class MessageStore:
                 put.done(put, None)
         for change in changes:
             change.done(None)
+
+    def _apply_linked(self, put: Put) -> None:
+        assert isinstance(put, LinkedPut)
+        if put.due_ms:
+            self.folds.timers.apply_message(put.topic.config.name, put.log_offset, put.size, put.due_ms, put.replaces)
 
     def _tell_progress(self) -> None:
         """Who waits for a commit looks again."""
@@ -468,6 +539,7 @@ class MessageStore:
         """Nothing more will be acknowledged; who waits is told so."""
         told, self._failure = self._failure is not None, error
         log.critical("%s; no more writes are taken and the broker stops", error)
+        self.failed_puts += sum(isinstance(receipt, Put) for receipt in receipts)
         _tell(receipts, error)
         if not told:
             self._on_broken(error)
@@ -478,6 +550,7 @@ class MessageStore:
         if self._full is None:
             log.error("%s; sends are refused until there is room", error)
         self._full = error
+        self.failed_puts += sum(isinstance(receipt, Put) for receipt in receipts)
         _tell(receipts, error)
         self._tell_progress()
 
@@ -510,6 +583,11 @@ class MessageStore:
             topics=msgspec.Raw(msgspec.json.encode(self.topics.snapshot())),
             groups=msgspec.Raw(msgspec.json.encode(self.groups.snapshot())),
             offsets=msgspec.Raw(msgspec.json.encode(self.offsets.snapshot())),
+            resets=msgspec.Raw(msgspec.json.encode(self.offsets.snapshot_resets())),
+            rules=msgspec.Raw(msgspec.json.encode(self.rules.snapshot())),
+            locks=msgspec.Raw(msgspec.json.encode(self.folds.locks.snapshot())),
+            in_flight=msgspec.Raw(msgspec.json.encode(self.in_flight.snapshot())),
+            timers=self.folds.timers.snapshot(),
         )
         work = self._write_checkpoint(snapshot, tails, self.keys.tail())
         self._checkpointing = asyncio.get_running_loop().create_task(work)
@@ -549,13 +627,20 @@ class MessageStore:
             raise Refused(Reason.FAILED, f"{error}; stop the broker and run `posthouse check`") from error
 
     async def trim(self, before: LogOffset) -> None:
-        """Lets go of the segments wholly below `before`: no message in them can be read any more. Raises Refused.
+        """Lets go of the segments wholly below `before`: no message in them can be read any more.
 
+        Raises Refused, OSError.
+
+        What is in them and due later is carried forward first.
         Queues begin behind them first, so no reader is sent there. A crash on the way leaves some of the segments;
         the next start finds out where the queues begin from what it finds.
         """
         base = max((each.base for each in self.log.segments if each.base <= before), default=LogOffset(0))
         if base > self.log.first_offset:
+            for save in self.before_trim:
+                await save(base)
+            await carry_forward(self, base)
+            await committed(self.log.sync)  # what is in the place of something below may have been written without one
             self._trim_queues(await self.next_offsets_at(base))
             self.log.trim(base)
             self._checkpoints.drop_before(base)

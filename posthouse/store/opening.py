@@ -16,18 +16,25 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from posthouse.model.group import GroupConfig
+from posthouse.model.group import GroupConfig, GroupRule
 from posthouse.model.offsets import LogOffset, QueueOffset
 from posthouse.model.topic import TopicConfig
 from posthouse.store.group_offsets import Offsets
+from posthouse.store.in_flight import Row
 from posthouse.store.log.batch import HEADER_BYTES, FrameKind, checksum_holds, decode_header
 from posthouse.store.log.engine import LogDamaged
+from posthouse.store.queue_locks import Held
 from posthouse.store.run import QueueKey
 from posthouse.store.state_record import Kind, decode_state_record
 from posthouse.store.topic_table import Topic
 
 TOPICS_PER_PART = 1000
 GROUPS_PER_PART = 1000
+GROUPS_BYTES_PER_PART = 8 * 1024 * 1024
+"""Of the groups that say more than numbers; a single one may be above it."""
+LOCKS_PER_PART = 100
+IN_FLIGHT_QUEUES_PER_PART = 100
+"""Each has up to some thousand messages."""
 
 
 class OpenedTopic(NamedTuple):
@@ -46,17 +53,39 @@ class Part(msgspec.Struct, kw_only=True):
     topics: list[OpenedTopic] = []
     groups: list[GroupConfig] = []
     offsets: dict[str, dict[str, dict[int, int]]] = {}
+    resets: dict[str, dict[str, dict[int, int]]] = {}  # of the groups whose offsets are in this part
+    rules: list[GroupRule] = []
+    locks: list[Held] = []
+    in_flight: list[Row] = []
 
 
-def opening_bodies(topics: Iterable[Topic], groups: Iterable[GroupConfig], offsets: Offsets) -> list[object]:
+def opening_bodies(
+    topics: Iterable[Topic],
+    groups: Iterable[GroupConfig],
+    offsets: Offsets,
+    resets: Offsets,
+    rules: Iterable[GroupRule],
+    in_flight: Iterable[Row],
+    locks: Iterable[Held] = (),
+) -> list[object]:
     """The bodies of the records of an opening, at least one."""
     parts: list[dict[str, object]] = []
     for some_topics in _chunks(topics, TOPICS_PER_PART):
         parts.append({"topics": [_topic(topic) for topic in some_topics]})
-    for some_groups in _chunks(groups, GROUPS_PER_PART):
+    for some_groups in _group_chunks(groups):
         parts.append({"groups": [msgspec.to_builtins(group) for group in some_groups]})
     for some_offsets in _chunks(offsets.items(), GROUPS_PER_PART):
-        parts.append({"offsets": msgspec.to_builtins(dict(some_offsets), str_keys=True)})
+        part: dict[str, object] = {"offsets": msgspec.to_builtins(dict(some_offsets), str_keys=True)}
+        pending = {group: resets[group] for group, _ in some_offsets if group in resets}
+        if pending:
+            part["resets"] = msgspec.to_builtins(pending, str_keys=True)
+        parts.append(part)
+    for some_rules in _chunks(rules, GROUPS_PER_PART):
+        parts.append({"rules": [msgspec.to_builtins(rule) for rule in some_rules]})
+    for some_rows in _chunks(in_flight, IN_FLIGHT_QUEUES_PER_PART):
+        parts.append({"in_flight": some_rows})
+    for some_locks in _chunks(locks, LOCKS_PER_PART):
+        parts.append({"locks": [list(held) for held in some_locks]})
     parts = parts or [{}]
     return [{"part": number, "of": len(parts), **part} for number, part in enumerate(parts)]
 
@@ -69,6 +98,22 @@ def _topic(topic: Topic) -> list[object]:
 def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     rest = iter(items)
     while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def _group_chunks(groups: Iterable[GroupConfig]) -> Iterator[list[GroupConfig]]:
+    """One group may have as much to say as a thousand others."""
+    chunk: list[GroupConfig] = []
+    size = 0
+    for group in groups:
+        is_long = bool(group.attributes or group.fixed_subscriptions)
+        more = len(msgspec.json.encode(group)) if is_long else 0
+        if chunk and (len(chunk) >= GROUPS_PER_PART or size + more > GROUPS_BYTES_PER_PART):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(group)
+        size += more
+    if chunk:
         yield chunk
 
 

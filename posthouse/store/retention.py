@@ -5,6 +5,7 @@ Messages go by whole segments, the oldest first; the last one stays. Three rules
   not while a topic that keeps longer has young enough messages in it;
 - size: the log is larger than it may be. At any time, whatever its age;
 - space: the disk is over the force level. At any time, whatever its age: better old messages than no new ones.
+What waits in a segment for its time is carried forward first (`carrying`, called by the store's `trim`).
 A topic that keeps shorter loses its old messages by its queues' min offsets; their bytes go with the segment.
 
 `decide` is the rules and nothing else. `Retention` looks at the disk every second, more often when little is left, so
@@ -21,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -246,13 +247,22 @@ class Retention:
         self._leaving: dict[str, int] = {}  # files of segments that went, with their sizes: they may be there still
         self._deleted_segments = 0
         self._deleted_bytes = 0
+        self._any_hour = False
+
+    def use(self, config: StoreConfig) -> None:
+        """Settings that were changed: they count from the next look on."""
+        self._config = config
+
+    def clean_now(self) -> None:
+        """What is too old goes at the next look, whatever the hour."""
+        self._any_hour = True
 
     async def run(self) -> None:
         """Looks and deletes until it is cancelled. What the disk does not let it do is tried in the next round."""
         due_s = self._now_s()
         while True:
             got_fuller = self.measure()
-            if got_fuller or self._level >= DiskLevel.FORCE or self._now_s() >= due_s:
+            if got_fuller or self._level >= DiskLevel.FORCE or self._now_s() >= due_s or self._any_hour:
                 due_s = self._now_s() + ROUND_PERIOD_S
                 try:
                     await self.round()
@@ -278,7 +288,8 @@ class Retention:
             await self._find_held(segments, now_ms) if is_trusted else {},
             is_trusted,
         )
-        for number, doomed in enumerate(decide(facts, self._config)):
+        config, self._any_hour = replace(self._config, retention_hours=()) if self._any_hour else self._config, False
+        for number, doomed in enumerate(decide(facts, config)):
             if number:
                 await asyncio.sleep(PAUSE_S)
             await self._delete(doomed)

@@ -39,6 +39,11 @@ class Snapshot(msgspec.Struct, kw_only=True):
     topics: msgspec.Raw = msgspec.Raw(b"[]")
     groups: msgspec.Raw = msgspec.Raw(b"[]")
     offsets: msgspec.Raw = msgspec.Raw(b"{}")
+    resets: msgspec.Raw = msgspec.Raw(b"{}")
+    rules: msgspec.Raw = msgspec.Raw(b"[]")
+    locks: msgspec.Raw = msgspec.Raw(b"[]")
+    in_flight: msgspec.Raw = msgspec.Raw(b"[]")
+    timers: list[tuple[int, bytes]] = []  # packed entries of what is due, by the number of their stretch: see timers
 
     @property
     def position(self) -> Position:

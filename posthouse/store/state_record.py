@@ -34,6 +34,13 @@ class Kind(IntEnum):
     GROUP_DELETED = 4  # {"name": ...}
     OFFSETS = 5  # {group: {topic: {queue id: queue offset}}}: what was committed in the last second
     OPENING = 6  # part of what a segment begins with: see opening
+    TIMERS_ENDED = 7  # {"ended": [[due ms, log offset]]}: delayed messages that will never be delivered
+    POPPED = 9  # rows of in_flight: given to a consumer, with the group's new offset
+    POP_CHANGED = 10  # rows of in_flight: acknowledged in the last second, or one renewal
+    REVIVED = 11  # rows of in_flight: ended, as the message is stored again
+    OFFSETS_SET = 12  # {"group", "topic", "queues": {queue id: queue offset}, "pending": bool}: moved by an admin
+    GROUP_RULE = 13  # {"rule": {...}}: what an admin has set for a group on one topic
+    LOCKS = 14  # [group, client id or "", {topic: [queue id]}]: queues of an ordered group change hands
 
 
 _KINDS = frozenset(map(int, Kind))

@@ -22,12 +22,13 @@ from posthouse.store.state_record import Kind
 class Topic:
     """A topic that exists, with its queues. `queues` grows as messages come; ids without one are empty queues."""
 
-    __slots__ = ("config", "id", "key_seed", "queues")
+    __slots__ = ("config", "id", "key_seed", "name_bytes", "queues")
 
     def __init__(self, topic_id: int, config: TopicConfig) -> None:
         self.id = topic_id
         self.config = config
         self.queues: dict[int, ConsumeQueue] = {}
+        self.name_bytes = config.name.encode()
         self.key_seed = key_hash(config.name, "")
         """Where the hash of each key in this topic begins."""
 

@@ -281,5 +281,8 @@ RESPONSE_CODE_OF: dict[Reason, ResponseCode] = {
     Reason.SUBSCRIPTION_NOT_EXIST: ResponseCode.SUBSCRIPTION_NOT_EXIST,
     Reason.SUBSCRIPTION_NOT_LATEST: ResponseCode.SUBSCRIPTION_NOT_LATEST,
     Reason.CONSUMER_NOT_ONLINE: ResponseCode.CONSUMER_NOT_ONLINE,
+    Reason.NO_MESSAGE: ResponseCode.NO_MESSAGE,
+    Reason.POLLING_FULL: ResponseCode.POLLING_FULL,
+    Reason.CLIENT_SILENT: ResponseCode.CONSUME_MSG_TIMEOUT,
 }
 """Complete: every reason has a number. What a request needs otherwise (pulls: 19 to 21) it sets itself."""

@@ -58,11 +58,15 @@ _Give = Callable[[Callable[[Any], None]], None]
 
 @dataclass(slots=True)
 class _Batch:
-    """Appended records that share a commit; `start` is where its header will be, in the segment of that `base`."""
+    """Appended records that share a commit; `start` is where its header will be, in the segment of that `base`.
+
+    No further record may bring `end` above `limit`: the batch is full, or its segment.
+    """
 
     start: LogOffset
     base: LogOffset
     end: LogOffset
+    limit: int
     opening: bool
     sync: bool = False
     records: list[Buffer] = field(default_factory=list)
@@ -138,12 +142,7 @@ class LocalLog:
         """See the seam. Seals the open batch if it has no room, and goes to a new segment if that has none."""
         assert size <= GROUP_BYTES_MAX, f"a group of {size} bytes, which recovery would not believe"
         into = self._open
-        if (
-            into is not None
-            and into.opening == self._opening
-            and into.end - into.start + size <= self._config.batch_bytes
-            and self._fits(into.end, size)
-        ):
+        if into is not None and into.end + size <= into.limit and into.opening == self._opening:
             return into.end
         self._seal()
         start = self._end
@@ -153,7 +152,10 @@ class LocalLog:
         if self._opening_due and not self._opening:
             self._append_opening()
         start = max(self._end, self._base)
-        self._open = _Batch(start, self._base, LogOffset(start + HEADER_BYTES), self._opening)
+        limit = start + self._config.batch_bytes
+        if not self._opening:
+            limit = min(limit, self._room_from + self._config.segment_bytes - HEADER_BYTES)
+        self._open = _Batch(start, self._base, LogOffset(start + HEADER_BYTES), limit, self._opening)
         return self._open.end
 
     def _fits(self, end: LogOffset, size: int) -> bool:
@@ -178,8 +180,9 @@ class LocalLog:
         offset = into.end
         into.records.append(record)
         into.receipts.append(receipt)
-        into.sync = into.sync or sync
-        into.end = self._end = LogOffset(offset + len(record))
+        if sync:
+            into.sync = True
+        into.end = self._end = offset + len(record)  # type: ignore[assignment]  # a NewType is a call
         if not self._flush_is_due and (not self._committing or self._full is not None):
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self._flush)

@@ -1,5 +1,6 @@
 """Who is in a group: the ids (38) and the connections (203, 204).
 
+`disagreements` is Posthouse's own and there only when there are any; readers that do not know it pass it over.
 Source: RocketMQ 5.3 GetConsumerListByGroupResponseBody, ConsumerConnection, ProducerConnection, Connection.
 """
 
@@ -14,7 +15,8 @@ from posthouse.codec.remoting.bodies.shape import BodyType, enum_of
 from posthouse.codec.remoting.bodies.subscriptions import SubscriptionShape, subscription_members
 from posthouse.codec.remoting.headers.numbers import Int32
 from posthouse.codec.remoting.json_dialect import write_json
-from posthouse.model.connection import ClientConnection, ConsumerConnections
+from posthouse.model.connection import ClientConnection, ConsumerConnections, Disagreement
+from posthouse.model.filter import TAG
 from posthouse.model.group import ConsumeFrom, ConsumeType, MessageModel
 
 
@@ -34,12 +36,26 @@ class _ConnectionShape(msgspec.Struct, rename="camel"):
         )
 
 
+class _DisagreementShape(msgspec.Struct, rename="camel"):
+    topic: str
+    expression: str | None = None
+    expression_type: str = TAG
+    members: Int32 = 0
+    client_ids: list[str] | None = None
+
+    def value(self) -> Disagreement:
+        return Disagreement(
+            self.topic, self.expression, self.expression_type, self.members, tuple(self.client_ids or ())
+        )
+
+
 class _ConnectionsShape(msgspec.Struct, rename="camel"):
     connection_set: list[_ConnectionShape] | None = None
     subscription_table: dict[str, SubscriptionShape] | None = None
     consume_type: str | int = ConsumeType.CONSUME_PASSIVELY.name
     message_model: str | int = MessageModel.CLUSTERING.name
     consume_from_where: str | int = ConsumeFrom.CONSUME_FROM_LAST_OFFSET.name
+    disagreements: list[_DisagreementShape] | None = None
 
 
 _IDS = BodyType(_IdsShape, "a consumer list")
@@ -65,12 +81,23 @@ def _connection_members(connection: ClientConnection) -> dict[str, Any]:
     }
 
 
+def _disagreement_members(found: Disagreement) -> dict[str, Any]:
+    return {
+        "clientIds": list(found.client_ids),
+        "expression": found.expression,
+        "expressionType": found.expression_type,
+        "members": found.members,
+        "topic": found.topic,
+    }
+
+
 def encode_consumer_connections(found: ConsumerConnections) -> bytes:
     return write_json(
         {
             "connectionSet": [_connection_members(each) for each in found.connections],
             "consumeFromWhere": found.consume_from.name,
             "consumeType": found.consume_type.name,
+            "disagreements": [_disagreement_members(each) for each in found.disagreements] or None,
             "messageModel": found.message_model.name,
             "subscriptionTable": {topic: subscription_members(each) for topic, each in found.subscriptions.items()},
         }
@@ -86,6 +113,7 @@ def decode_consumer_connections(data: bytes) -> ConsumerConnections:
         enum_of(ConsumeType, found.consume_type),
         enum_of(MessageModel, found.message_model),
         enum_of(ConsumeFrom, found.consume_from_where),
+        tuple(each.value() for each in found.disagreements or ()),
     )
 
 

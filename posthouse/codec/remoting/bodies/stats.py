@@ -1,6 +1,7 @@
-"""Figures of topics (202), groups (208) and the broker itself (28). Tables are keyed by message queue.
+"""Figures of topics (202), groups (208, 317) and the broker itself (28, 315). Tables are keyed by message queue.
 
-Source: RocketMQ 5.3 TopicStatsTable, TopicOffset, ConsumeStats, OffsetWrapper, KVTable.
+Source: RocketMQ 5.3 TopicStatsTable, TopicOffset, ConsumeStats, OffsetWrapper, KVTable, BrokerStatsData,
+ConsumeStatsList.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from posthouse.codec.remoting.headers.numbers import Int64
 from posthouse.codec.remoting.json_dialect import queue_of, read_json, write_json
 from posthouse.host.clock import EpochMs
 from posthouse.model.offsets import QueueOffset
-from posthouse.model.stats import GroupStats, QueueBounds, QueueProgress, TopicStats
+from posthouse.model.stats import (
+    BrokerConsumeStats,
+    GroupStats,
+    QueueBounds,
+    QueueProgress,
+    TopicStats,
+    Window,
+    Windows,
+)
 
 encode_runtime_info = encode_kv_table
 """28: `{"table":{name:text}}`."""
@@ -37,6 +46,22 @@ class _ProgressShape(msgspec.Struct, rename="camel"):
     last_timestamp: Int64 = 0
 
 
+class _WindowShape(msgspec.Struct):
+    sum: Int64 = 0
+    tps: float = 0.0
+    avgpt: float = 0.0
+
+    def value(self) -> Window:
+        return Window(self.sum, self.tps, self.avgpt)
+
+
+class _WindowsShape(msgspec.Struct, rename="camel"):
+    stats_minute: _WindowShape | None = None
+    stats_hour: _WindowShape | None = None
+    stats_day: _WindowShape | None = None
+
+
+_WINDOWS = BodyType(_WindowsShape, "statistics of a broker")
 _BOUNDS = BodyType(_BoundsShape, "a topic's figures")
 _PROGRESS = BodyType(_ProgressShape, "a group's figures")
 
@@ -66,6 +91,10 @@ def decode_topic_stats(data: bytes) -> TopicStats:
 
 
 def encode_group_stats(stats: GroupStats) -> bytes:
+    return write_json(_group_members(stats))
+
+
+def _group_members(stats: GroupStats) -> dict[str, Any]:
     table = {
         queue: {
             "brokerOffset": progress.broker_offset,
@@ -75,12 +104,15 @@ def encode_group_stats(stats: GroupStats) -> bytes:
         }
         for queue, progress in stats.queues.items()
     }
-    return write_json({"consumeTps": stats.consume_per_second, "offsetTable": table})
+    return {"consumeTps": stats.consume_per_second, "offsetTable": table}
 
 
 def decode_group_stats(data: bytes) -> GroupStats:
     """Raises WireError."""
-    found = read_json(data)
+    return _group_stats(read_json(data))
+
+
+def _group_stats(found: Any) -> GroupStats:
     queues = {}
     for key, value in mapping_of(found, "offsetTable").items():
         shape = _PROGRESS.convert(value)
@@ -99,3 +131,51 @@ def _number(body: dict[Any, Any], member: str) -> float:
         return float(value) if isinstance(value, (int, float)) else 0.0
     except OverflowError:
         raise WireError(f"{member} is out of range") from None
+
+
+def encode_broker_consume_stats(stats: BrokerConsumeStats) -> bytes:
+    """317: one map for each group."""
+    groups = [{group: [_group_members(each) for each in found]} for group, found in stats.groups.items()]
+    return write_json(
+        {
+            "brokerAddr": stats.broker_address,
+            "consumeStatsList": groups,
+            "totalDiff": stats.backlog,
+            "totalInflightDiff": stats.in_flight,
+        }
+    )
+
+
+def decode_broker_consume_stats(data: bytes) -> BrokerConsumeStats:
+    """Raises WireError."""
+    found = read_json(data)
+    listed = found.get("consumeStatsList") if isinstance(found, dict) else None
+    if not isinstance(listed, list):
+        raise WireError("consumption of a broker without a consumeStatsList")
+    groups: dict[str, tuple[GroupStats, ...]] = {}
+    for each in listed:
+        if not isinstance(each, dict) or not all(isinstance(stats, list) for stats in each.values()):
+            raise WireError("a consumeStatsList holds maps of a group to a list")
+        groups |= {str(group): tuple(_group_stats(stats) for stats in found) for group, found in each.items()}
+    return BrokerConsumeStats(groups, str(found.get("brokerAddr") or ""))
+
+
+def encode_windows(windows: Windows) -> bytes:
+    """315."""
+    return write_json(
+        {
+            name: {"avgpt": window.per_time, "sum": window.total, "tps": window.per_second}
+            for name, window in (
+                ("statsDay", windows.day),
+                ("statsHour", windows.hour),
+                ("statsMinute", windows.minute),
+            )
+        }
+    )
+
+
+def decode_windows(data: bytes) -> Windows:
+    """Raises WireError."""
+    found = _WINDOWS.decode(data)
+    shapes = (found.stats_minute, found.stats_hour, found.stats_day)
+    return Windows(*(Window() if shape is None else shape.value() for shape in shapes))

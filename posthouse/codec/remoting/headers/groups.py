@@ -1,4 +1,4 @@
-"""Headers about consumer and producer groups: 201, 203, 204, 207, 208, 352. (200 and 225 have a body only.)
+"""Headers about consumer and producer groups: 201, 203, 204, 207, 208, 352, 353. (200 and 225 have a body only.)
 
 Source: RocketMQ 5.3 GetSubscriptionGroupConfigRequestHeader, DeleteSubscriptionGroupRequestHeader and neighbours.
 """
@@ -64,6 +64,14 @@ class GetConsumeStats(msgspec.Struct, kw_only=True, rename="camel"):
     topic_list: str | None = None
 
 
+class GroupForbidden(msgspec.Struct, kw_only=True, rename="camel"):
+    """353. Without `readable`: only tell how it is."""
+
+    group: str
+    topic: str
+    readable: bool | None = None
+
+
 GET_ALL_GROUP_CONFIG = HeaderType(GetAllGroupConfig)
 GET_ALL_GROUP_CONFIG_REPLY = HeaderType(GetAllGroupConfigReply)
 GET_GROUP_CONFIG = HeaderType(GetGroupConfig)
@@ -71,3 +79,4 @@ DELETE_GROUP = HeaderType(DeleteGroup)
 GET_CONSUMER_CONNECTIONS = HeaderType(GetConsumerConnections)
 GET_PRODUCER_CONNECTIONS = HeaderType(GetProducerConnections)
 GET_CONSUME_STATS = HeaderType(GetConsumeStats)
+GROUP_FORBIDDEN = HeaderType(GroupForbidden)

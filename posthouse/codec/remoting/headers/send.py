@@ -106,6 +106,7 @@ _BEFORE_ID = tuple(
     f'"extFields":{{"MSG_REGION":"{DEFAULT_REGION}","TRACE_ON":"true","durability":"{reached}","msgId":"'
     for reached in ("os", "disk")
 )
+_STORED = tuple(f'{{"code":{ResponseCode.SUCCESS:d},{before}' for before in _BEFORE_ID)
 _AFTER_ID = f'"}},"flag":{RESPONSE_FLAG},"language":"{OUR_LANGUAGE}","opaque":'
 _END = f',"serializeTypeCurrentRPC":"JSON","version":{OUR_VERSION}}}'
 
@@ -118,15 +119,20 @@ def encode_send_reply(
     transaction_id: str,
     synced: bool,
     code: int = ResponseCode.SUCCESS,
+    recall_handle: str = "",
 ) -> bytes:
     """The whole frame of the answer to a stored send, as `encode_command` would give it, three times as fast.
 
-    `msg_id` is hex digits and commas. `transaction_id` came from the peer and may be any text.
+    `msg_id` is hex digits and commas; `recall_handle` is base64. `transaction_id` came from the peer: it may be any
+    text.
     """
     if not transaction_id.isalnum():  # almost always hex; else it may need escapes
         transaction_id = _quote(transaction_id).decode()[1:-1]
+    if recall_handle:
+        transaction_id = f'{transaction_id}","recallHandle":"{recall_handle}'
+    begin = _STORED[synced] if code == 0 else f'{{"code":{code:d},{_BEFORE_ID[synced]}'
     header = (
-        f'{{"code":{code:d},{_BEFORE_ID[synced]}{msg_id}","queueId":"{queue_id}","queueOffset":"{queue_offset}",'
+        f'{begin}{msg_id}","queueId":"{queue_id}","queueOffset":"{queue_offset}",'
         f'"transactionId":"{transaction_id}{_AFTER_ID}{request_id}{_END}'
     ).encode()
     size = len(header)
