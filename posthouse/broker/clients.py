@@ -2,24 +2,27 @@
 
 A channel is a client's live connection; it may carry many groups. A heartbeat is the whole truth about a client: its
 last word replaces what the group said before, as in RocketMQ. Members that come, go, or change their topics make the
-group rebalance: every member is told at once. Source: RocketMQ 5.3 ConsumerManager, ProducerManager.
+group rebalance: every member is told at once. Members that want different things are named in the log.
+Source: RocketMQ 5.3 ConsumerManager, ProducerManager.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from posthouse.broker.groups import Groups
 from posthouse.broker.topics import Topics
+from posthouse.broker.wishes import Wishes, wishes_of
 from posthouse.model.connection import ClientConnection, ConsumerConnections
 from posthouse.model.filter import Subscription
 from posthouse.model.group import ConsumeFrom, ConsumeType, Membership, MessageModel
 from posthouse.model.heartbeat import HeartbeatData
 from posthouse.model.limits import CLIENT_EXPIRY_MS, GROUPS_MAX, RESERVED_TOPIC_CHARS_MAX
 from posthouse.model.names import retry_topic
+from posthouse.model.question import ClientAnswer, Question
 from posthouse.model.refusal import Reason, Refused
 from posthouse.model.topic import TopicConfig
 
@@ -38,6 +41,14 @@ class Channel(Protocol):
 
     def group_changed(self, group: str) -> None:
         """Tells the client that the members of a group changed; nobody answers."""
+
+    async def ask(
+        self, question: Question, fields: Mapping[str, str], body: bytes = b"", *, timeout_s: float
+    ) -> ClientAnswer:
+        """What the client says, also when that is no. Raises Refused: CLIENT_SILENT, FAILED when it is gone."""
+
+    def tell(self, question: Question, fields: Mapping[str, str], body: bytes = b"") -> None:
+        """The same for what nobody answers; dropped when the client is gone."""
 
     def close(self, why: str) -> None: ...
 
@@ -58,6 +69,7 @@ class ConsumerGroup:
     consume_from: ConsumeFrom = ConsumeFrom.CONSUME_FROM_LAST_OFFSET
     members: dict[Channel, _Member] = field(default_factory=dict)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    wishes: Wishes = field(default_factory=Wishes)
 
 
 class Clients:
@@ -66,6 +78,8 @@ class Clients:
         self._groups = groups
         self._now_s = monotonic_s
         self._producers: dict[str, dict[Channel, _Member]] = {}
+        self._producer_channels: dict[str, Channel] = {}
+        """By client id, the one that was heard last."""
         self._consumers: dict[str, ConsumerGroup] = {}
         self._groups_of: dict[Channel, set[tuple[bool, str]]] = {}  # (is a consumer, group)
 
@@ -80,8 +94,12 @@ class Clients:
             ):
                 log.info("heartbeat of %s: producer group %.60r is left out", said.client_id, group)
                 continue
-            self._producers.setdefault(group, {})[channel] = _Member(client, self._now_s())
+            members = self._producers.setdefault(group, {})
+            if (before := members.get(channel)) is not None and before.client.client_id != said.client_id:
+                self._forget_producer_channel(before.client.client_id, channel)
+            members[channel] = _Member(client, self._now_s())
             self._groups_of.setdefault(channel, set()).add((False, group))
+            self._producer_channels[said.client_id] = channel
         for membership in said.memberships:
             try:
                 config = self._groups.require(membership.group)
@@ -103,6 +121,9 @@ class Clients:
         group.members[channel] = _Member(client, self._now_s())
         self._groups_of.setdefault(channel, set()).add((True, said.group))
         changed = False if without_sub else _replace_subscriptions(group, said.subscriptions)
+        if not without_sub:
+            group.wishes.said(channel, client.client_id, wishes_of(said.subscriptions))
+            _tell_of_disagreement(group)
         if is_new or changed:
             self._tell_members(group)
 
@@ -143,14 +164,22 @@ class Clients:
         if is_consumer:
             group = self._consumers[name]
             group.members.pop(channel, None)
+            group.wishes.gone(channel)
+            _tell_of_disagreement(group)
             self._tell_members(group)
             if not group.members:
                 del self._consumers[name]
         else:
             members = self._producers[name]
-            members.pop(channel, None)
+            left = members.pop(channel, None)
             if not members:
                 del self._producers[name]
+            if left is not None and all(is_consumer for is_consumer, _ in self._groups_of.get(channel, ())):
+                self._forget_producer_channel(left.client.client_id, channel)
+
+    def _forget_producer_channel(self, client_id: str, channel: Channel) -> None:
+        if self._producer_channels.get(client_id) is channel:
+            del self._producer_channels[client_id]
 
     def _tell_members(self, group: ConsumerGroup) -> None:
         config = self._groups.find(group.name)
@@ -181,8 +210,17 @@ class Clients:
             raise Refused(Reason.CONSUMER_NOT_ONLINE, f"group {group!r} has no consumer connected to this broker")
         clients = tuple(member.client for member in found.members.values())
         return ConsumerConnections(
-            clients, dict(found.subscriptions), found.consume_type, found.message_model, found.consume_from
+            clients,
+            dict(found.subscriptions),
+            found.consume_type,
+            found.message_model,
+            found.consume_from,
+            found.wishes.disagreements(),
         )
+
+    def producer_channel(self, client_id: str) -> Channel | None:
+        """The connection of the client with that id, if it is a producer too."""
+        return self._producer_channels.get(client_id)
 
     def producer_connections(self, group: str) -> tuple[ClientConnection, ...]:
         """Raises Refused(FAILED) if there is none."""
@@ -191,9 +229,37 @@ class Clients:
             raise Refused(Reason.FAILED, f"producer group {group!r} is not connected to this broker")
         return tuple(member.client for member in found.values())
 
+    def consumers(self, group: str) -> list[tuple[ClientConnection, Channel]]:
+        """The members that are connected, each with the way to it. Raises Refused(CONSUMER_NOT_ONLINE)."""
+        found = self._consumers.get(group)
+        if found is None or not found.members:
+            raise Refused(Reason.CONSUMER_NOT_ONLINE, f"group {group!r} has no consumer connected to this broker")
+        return [(member.client, channel) for channel, member in found.members.items()]
+
+    def producers(self) -> dict[str, list[tuple[ClientConnection, float]]]:
+        """Every producer group's members, each with the seconds since its last heartbeat."""
+        now_s = self._now_s()
+        return {
+            group: [(member.client, now_s - member.seen_at_s) for member in members.values()]
+            for group, members in self._producers.items()
+        }
+
+    def topics_of(self, group: str) -> list[str]:
+        """Topics that a connected group wants."""
+        found = self._consumers.get(group)
+        return [] if found is None else sorted(found.subscriptions)
+
     def groups_on(self, topic: str) -> Iterator[str]:
         """Groups with members that want a topic."""
         return (group.name for group in self._consumers.values() if topic in group.subscriptions)
+
+
+def _tell_of_disagreement(group: ConsumerGroup) -> None:
+    news = group.wishes.news()
+    if news:
+        log.warning("the members of group %s want different things, and get the wrong messages: %s", group.name, news)
+    elif news is not None:
+        log.info("the members of group %s all want the same again", group.name)
 
 
 def _replace_subscriptions(group: ConsumerGroup, said: tuple[Subscription, ...]) -> bool:

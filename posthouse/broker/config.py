@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from posthouse.host.net import Address
+from posthouse.model.topic import Perm
 from posthouse.store.config import StoreConfig
 
 
@@ -27,6 +28,10 @@ class BrokerConfig:
     default_topic_queues: int = 8
     """Queues of the template TBW102. RocketMQ: defaultTopicQueueNums."""
     register_period_s: float = 30.0
+    permission: int = Perm.READ_WRITE
+    """Without WRITE, NameServers are told that no topic here may be written to: producers go elsewhere."""
     long_polling: bool = True
+    server_side_reset: bool = True
+    """Resets move the group at the broker; else its members are asked to do so. RocketMQ: useServerSideResetOffset."""
     store: StoreConfig = field(default_factory=StoreConfig)
     """How safe, how long, how full."""

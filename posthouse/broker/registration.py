@@ -14,6 +14,7 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from posthouse.broker.config import BrokerConfig
@@ -34,6 +35,7 @@ from posthouse.link.pool import Pool
 from posthouse.model.limits import BROKER_EXPIRY_MS
 from posthouse.model.registration import Registration
 from posthouse.model.route import DataVersion
+from posthouse.model.topic import Perm, TopicConfig
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ _PLAIN_TOPICS_MAX = 10_000
 """Above it a registration is compressed: plain, the longest names would no longer fit into a frame."""
 _REQUEST_TIMEOUT_S = 6.0
 _UNREGISTER_TIMEOUT_S = 1.0
+_ASK_TIMEOUT_S = 1.0
+"""For what clients wait for in their turn, 3 s at most."""
 _RETRY_S = 1.0
 """After a failure, at first; twice as long each time, up to the period."""
 _SMALL_TABLE_TOPICS = 1_000
@@ -170,6 +174,22 @@ class Registrar:
             return False
         return True
 
+    @property
+    def has_nameservers(self) -> bool:
+        return bool(self._links)
+
+    async def ask_nameserver(self, code: int, ext: dict[str, str]) -> Command:
+        """The answer of the first NameServer that gives one. Raises LinkError when none does."""
+        failure: LinkError | None = None
+        for link in self._links:
+            try:
+                peer = await self._pool.peer(link.address)
+                return await peer.ask(code, ext, timeout_s=_ASK_TIMEOUT_S)
+            except LinkError as error:
+                failure = error
+        assert failure is not None, "asked without a NameServer"
+        raise failure
+
     async def register_with(self, link: NameServerLink) -> None:
         """One registration. Raises LinkError, RegistrationRefused."""
         address = link.address
@@ -194,13 +214,22 @@ class Registrar:
         if self.own_nameserver is None or address == self.own_nameserver:
             self._topics.announced(table.new_topics)
 
+    def use(self, config: BrokerConfig) -> None:
+        """From the next registration on; the topics' version must change as well."""
+        self._config = config
+        self.period_s = config.register_period_s
+
+    def _permitted(self, topic: TopicConfig) -> TopicConfig:
+        permission = self._config.permission
+        return topic if permission == Perm.READ_WRITE else replace(topic, perm=topic.perm & permission)
+
     def _encoded(self) -> _Table:
         """The table of topics; made once for each of its versions."""
         version = self._topics.version
         if self._table is None or self._table.version != version:
             now_s = asyncio.get_running_loop().time
             began_s = now_s()
-            configs = {config.name: config for config in self._topics.configs()}
+            configs = {config.name: self._permitted(config) for config in self._topics.configs()}
             is_compressed = len(configs) > _PLAIN_TOPICS_MAX
             body = encode_registration(Registration(configs, version), compressed=is_compressed)
             new_topics = tuple(name for name in self._topics.unannounced if name in configs)

@@ -17,8 +17,10 @@ from posthouse.model.limits import QUEUES_PER_TOPIC_MAX, TOPICS_MAX
 from posthouse.model.names import (
     AUTO_CREATE_TOPIC,
     RETRY_PREFIX,
+    TRACE_TOPIC,
     check_topic,
     is_system_topic,
+    reply_topic,
 )
 from posthouse.model.refusal import Reason, Refused
 from posthouse.model.route import DataVersion
@@ -77,6 +79,19 @@ class Topics:
             topic = self._table.live.get(config.name)
             if topic is None or topic.config != config:
                 self._write(config)
+        for config in (
+            TopicConfig(reply_topic(self._config.cluster), 1, 1),
+            TopicConfig(TRACE_TOPIC, 1, 1, attributes={TOPIC_DURABILITY: Durability.OS}),
+        ):
+            if self.find(config.name) is None:  # one that was made otherwise, by a first send for example, stays
+                self._write(config)
+
+    def use(self, config: BrokerConfig) -> None:
+        """Settings that were changed; NameServers are told."""
+        self._config = config
+        self._hidden = frozenset(() if config.auto_create_topics else (AUTO_CREATE_TOPIC,))
+        self.prepare()
+        self._changed(None)
 
     def require(self, name: str) -> Topic:
         """Raises Refused(TOPIC_NOT_EXIST) saying what to do."""
@@ -147,7 +162,8 @@ class Topics:
             await self._store.settled()
 
     def _is_of_system(self, name: str) -> bool:
-        return is_system_topic(name) or name in (self._config.cluster, self._config.name)
+        own = (self._config.cluster, self._config.name, reply_topic(self._config.cluster))
+        return is_system_topic(name) or name in own
 
     def _make(self, config: TopicConfig) -> Topic:
         self._check_room()

@@ -10,13 +10,21 @@ from posthouse.codec.remoting.codes import RequestCode
 from posthouse.codec.remoting.headers.pull import PULL_MESSAGE
 from posthouse.codec.remoting.headers.send import SEND_MESSAGE, SEND_MESSAGE_V2
 from posthouse.endpoint.remoting.admin import ADMIN_ROUTES
+from posthouse.endpoint.remoting.assignment import ASSIGNMENT_ROUTES
 from posthouse.endpoint.remoting.channel import PeerChannel
 from posthouse.endpoint.remoting.clients import CLIENT_ROUTES
 from posthouse.endpoint.remoting.dispatcher import HOT, Dispatcher, Route
 from posthouse.endpoint.remoting.groups import GROUP_ROUTES
+from posthouse.endpoint.remoting.inspection import INSPECTION_ROUTES
+from posthouse.endpoint.remoting.introspection import INTROSPECTION_ROUTES
+from posthouse.endpoint.remoting.locks import LOCK_ROUTES
 from posthouse.endpoint.remoting.offsets import OFFSET_ROUTES
+from posthouse.endpoint.remoting.pop import POP_ROUTES
 from posthouse.endpoint.remoting.pull import pull
 from posthouse.endpoint.remoting.query import QUERY_ROUTES
+from posthouse.endpoint.remoting.replies import REPLY_ROUTES
+from posthouse.endpoint.remoting.resets import RESET_ROUTES
+from posthouse.endpoint.remoting.retries import RETRY_ROUTES
 from posthouse.endpoint.remoting.send import send
 from posthouse.endpoint.remoting.topics import TOPIC_ROUTES
 
@@ -31,7 +39,22 @@ MAIL_ROUTES = (
     Route(RequestCode.LITE_PULL_MESSAGE, PULL_MESSAGE, pull, HOT),
 )
 
-BROKER_ROUTES = (*MAIL_ROUTES, *OFFSET_ROUTES, *TOPIC_ROUTES, *GROUP_ROUTES, *QUERY_ROUTES, *ADMIN_ROUTES)
+BROKER_ROUTES = (
+    *MAIL_ROUTES,
+    *POP_ROUTES,
+    *OFFSET_ROUTES,
+    *TOPIC_ROUTES,
+    *GROUP_ROUTES,
+    *LOCK_ROUTES,
+    *ASSIGNMENT_ROUTES,
+    *RESET_ROUTES,
+    *RETRY_ROUTES,
+    *REPLY_ROUTES,
+    *QUERY_ROUTES,
+    *ADMIN_ROUTES,
+    *INSPECTION_ROUTES,
+    *INTROSPECTION_ROUTES,
+)
 """Handled with the broker as the service."""
 
 DESK_ROUTES = CLIENT_ROUTES
@@ -59,6 +82,7 @@ class BrokerDesk:
 
     def _disconnected(self, peer: RemotingPeer) -> None:
         self.broker.arrivals.gone(peer)
+        self.broker.pop.gone(peer)
         channel = self._channels.pop(peer, None)
         if channel is not None:
             self.broker.clients.disconnected(channel)

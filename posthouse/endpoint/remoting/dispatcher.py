@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from posthouse.codec.remoting.codes import RESPONSE_CODE_OF, RequestCode, ResponseCode
 from posthouse.codec.remoting.command import Command, HeaderType, response
 from posthouse.codec.remoting.frame import WireError
+from posthouse.endpoint.remoting.refusals import why_not
 from posthouse.model.limits import REMARK_CHARS_MAX
 from posthouse.model.refusal import Refused
 
@@ -151,7 +152,9 @@ class Dispatcher:
 
     def _not_served(self, code: int) -> Reply:
         try:
-            remark = f"request code {code} ({RequestCode(code).name}) is not served by this {self._what}"
+            known = RequestCode(code)
+            remark = f"request code {code} ({known.name}) is not served by this {self._what}"
+            remark += why_not(self._what, known)
         except ValueError:
             remark = f" request type {code} not supported"
         return Reply(ResponseCode.REQUEST_CODE_NOT_SUPPORTED, remark=remark)

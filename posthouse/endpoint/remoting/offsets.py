@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from posthouse.codec.remoting.codes import RequestCode
@@ -17,9 +18,17 @@ if TYPE_CHECKING:
     from posthouse.link.peer import RemotingPeer
 
 
-def query_offset(broker: Broker, header: headers.QueryConsumerOffset, command: Command, peer: RemotingPeer) -> Reply:
+def query_offset(
+    broker: Broker, header: headers.QueryConsumerOffset, command: Command, peer: RemotingPeer
+) -> Reply | Awaitable[Reply]:
+    group, topic, queue_id = header.consumer_group, header.topic, header.queue_id
     zero_if_young = header.set_zero_if_not_found is not False
-    return _offset(broker.offsets.query(header.consumer_group, header.topic, header.queue_id, zero_if_young))
+    found = broker.offsets.query_now(group, topic, queue_id, zero_if_young)
+    return _begin(broker, group, topic, queue_id, zero_if_young) if found is None else _offset(found)
+
+
+async def _begin(broker: Broker, group: str, topic: str, queue_id: int, zero_if_young: bool) -> Reply:
+    return _offset(await broker.offsets.query(group, topic, queue_id, zero_if_young))
 
 
 def update_offset(broker: Broker, header: headers.UpdateConsumerOffset, command: Command, peer: RemotingPeer) -> Reply:
@@ -54,7 +63,7 @@ def _offset(offset: QueueOffset) -> Reply:
 
 
 OFFSET_ROUTES = (
-    Route(RequestCode.QUERY_CONSUMER_OFFSET, headers.QUERY_CONSUMER_OFFSET, query_offset, HOT),
+    Route(RequestCode.QUERY_CONSUMER_OFFSET, headers.QUERY_CONSUMER_OFFSET, query_offset),
     Route(RequestCode.UPDATE_CONSUMER_OFFSET, headers.UPDATE_CONSUMER_OFFSET, update_offset, HOT),
     Route(RequestCode.SEARCH_OFFSET_BY_TIMESTAMP, headers.SEARCH_OFFSET, search_offset),
     Route(RequestCode.GET_MAX_OFFSET, headers.GET_MAX_OFFSET, max_offset, HOT),

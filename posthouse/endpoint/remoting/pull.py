@@ -9,7 +9,7 @@ from posthouse.codec.remoting.command import Command, response
 from posthouse.codec.remoting.headers.pull import PullFlag, PullMessage, encode_pull_reply_head
 from posthouse.endpoint.remoting.dispatcher import Reply
 from posthouse.model.offsets import QueueOffset
-from posthouse.model.pull import PullRequest, PullResult, PullStatus
+from posthouse.model.pull import Forbidden, PullRequest, PullResult, PullStatus
 from posthouse.model.refusal import Refused
 
 if TYPE_CHECKING:
@@ -53,5 +53,9 @@ def pull(broker: Broker, header: PullMessage, command: Command, peer: RemotingPe
         )
         peer.write(head, *result.buffers)
 
-    broker.pull.pull(request, peer, done)
+    try:
+        broker.pull.pull(request, peer, done)
+    except Forbidden as refused:  # which says by what, in a field of its own
+        code = RESPONSE_CODE_OF[refused.reason]
+        return Reply(code, ext={"forbiddenType": str(refused.by.value)}, remark=refused.remark)
     return None

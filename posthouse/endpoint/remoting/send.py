@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from posthouse.broker.delays import Delay, recall_handle
 from posthouse.codec.remoting.batch import decode_batch
 from posthouse.codec.remoting.codes import ResponseCode
 from posthouse.codec.remoting.command import Command, response
@@ -14,6 +15,7 @@ from posthouse.codec.remoting.headers.send import SendMessage, encode_send_reply
 from posthouse.endpoint.remoting.dispatcher import Reply
 from posthouse.model.ids import offset_message_id
 from posthouse.model.message import Endpoint, NewMessage
+from posthouse.model.names import RETRY_PREFIX, WHEEL_TIMER_TOPIC
 from posthouse.model.refusal import Reason, Refused
 
 if TYPE_CHECKING:
@@ -40,15 +42,24 @@ def send(broker: Broker, header: SendMessage, command: Command, peer: RemotingPe
         _send_batch(broker, header, message, command, peer, store_host)
         return None
     answer = _Answer(command, peer, header.queue_id, store_host, broker.bug)
-    accepted = broker.send.send(message, header.default_topic, header.default_topic_queues, store_host, answer.sent)
+    accepted = broker.send.send(
+        message,
+        header.default_topic,
+        header.default_topic_queues,
+        store_host,
+        answer.sent,
+        header.reconsume_times_max,
+    )
     answer.unique_id = accepted.unique_id
+    if accepted.delay is not None:
+        answer.delayed(accepted.message, accepted.delay, broker.config.name)
     return None
 
 
 class _Answer:
     """What is known of a send until its receipt comes. Nothing comes out of `sent`: others' receipts follow."""
 
-    __slots__ = ("command", "on_bug", "peer", "queue_id", "store_host", "unique_id")
+    __slots__ = ("command", "on_bug", "peer", "queue_id", "recall_handle", "store_host", "unique_id")
 
     def __init__(
         self,
@@ -64,6 +75,13 @@ class _Answer:
         self.store_host = store_host
         self.on_bug = on_bug
         self.unique_id = ""
+        self.recall_handle = ""
+
+    def delayed(self, message: NewMessage, delay: Delay, broker_name: str) -> None:
+        """The message goes to a timer topic first; what is answered is about its own queue."""
+        self.queue_id = message.queue_id
+        if delay.topic == WHEEL_TIMER_TOPIC and not message.topic.startswith(RETRY_PREFIX):
+            self.recall_handle = recall_handle(message.topic, broker_name, delay.due_ms, self.unique_id)
 
     def sent(self, put: Put, error: LogError | None) -> None:
         command = self.command
@@ -77,7 +95,13 @@ class _Answer:
             message_id = offset_message_id(self.store_host, put.log_offset)
             self.peer.write(
                 encode_send_reply(
-                    command.request_id, message_id, queue_id, put.queue_offset, self.unique_id, put.synced
+                    command.request_id,
+                    message_id,
+                    queue_id,
+                    put.queue_offset,
+                    self.unique_id,
+                    put.synced,
+                    recall_handle=self.recall_handle,
                 )
             )
         except Exception as mistake:

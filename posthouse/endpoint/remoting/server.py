@@ -8,7 +8,7 @@ import logging
 from posthouse.codec.remoting.command import Command
 from posthouse.endpoint.remoting.dispatcher import Dispatcher
 from posthouse.host.net import Address, Listener, Net
-from posthouse.link.peer import RemotingPeer
+from posthouse.link.peer import RemotingPeer, Turn
 from posthouse.model.limits import CONNECTIONS_MAX, IDLE_SECONDS_MAX
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class RemotingServer:
         self._dispatcher = dispatcher
         self._connections_max = connections_max
         self._idle_seconds = idle_seconds
+        self._turn = Turn()
         self._peers: dict[RemotingPeer, None] = {}
         self._listener: Listener | None = None
         self._full = False
@@ -42,7 +43,7 @@ class RemotingServer:
         return self._listener.address
 
     def _accept(self) -> asyncio.Protocol:
-        return RemotingPeer(self, idle_seconds=self._idle_seconds)
+        return RemotingPeer(self, idle_seconds=self._idle_seconds, turn=self._turn)
 
     def connected(self, peer: RemotingPeer) -> None:
         if self._closing:

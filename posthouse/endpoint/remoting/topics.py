@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from posthouse.broker.stats import What
 from posthouse.codec.remoting.bodies.groups import encode_group_list
 from posthouse.codec.remoting.bodies.stats import encode_topic_stats
 from posthouse.codec.remoting.bodies.topics import (
@@ -98,7 +99,8 @@ async def topic_stats(broker: Broker, header: headers.TopicName, command: Comman
             stored_at_ms = await broker.offsets.stored_at_ms(header.topic, queue_id, QueueOffset(high - 1))
         queue = MessageQueue(header.topic, broker.config.name, queue_id)
         queues[queue] = QueueBounds(low, high, stored_at_ms)
-    return Reply(body=encode_topic_stats(TopicStats(queues)))
+    put_per_second = broker.stats.per_second(What.TOPIC_PUT, (header.topic,))
+    return Reply(body=encode_topic_stats(TopicStats(queues, put_per_second)))
 
 
 def consumed_by(broker: Broker, header: headers.TopicName, command: Command, peer: RemotingPeer) -> Reply:
