@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import click
@@ -63,3 +64,41 @@ def moment(text: str) -> Moment:
     raise click.BadParameter(
         f"{text!r} is no place to begin; say start, end, -10 (the last ten), -1h (s, m, h, d) or a queue offset"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class AtTime:
+    """This time of the wall clock."""
+
+    epoch_ms: int
+
+
+Instant = Start | Ago | AtTime
+
+
+def instant(text: str) -> Instant:
+    """An option type: a time, and nothing else. Raises click.BadParameter with all the forms."""
+    word = text.strip()
+    if word == "start":
+        return Start()
+    if found := _AGO.fullmatch(word):
+        return Ago(int(found[1]) * _UNIT_MS[found[2]])
+    if word.isascii() and word.isdecimal() and 9 < len(word) < 16:
+        return AtTime(int(word))
+    try:
+        return AtTime(int(datetime.fromisoformat(word).timestamp() * 1000))
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter(
+            f"{text!r} is no time; say start, -1h (s, m, h, d ago), 2026-11-22, '2026-11-22 19:00' or milliseconds"
+        ) from None
+
+
+def epoch_ms(found: Instant, now_ms: int) -> int:
+    """Milliseconds since 1970; 0 for the oldest."""
+    match found:
+        case Start():
+            return 0
+        case Ago(ms):
+            return max(0, now_ms - ms)
+        case AtTime(at_ms):
+            return max(0, at_ms)

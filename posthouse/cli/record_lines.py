@@ -9,7 +9,10 @@ import msgspec
 from posthouse.cli.screen import body_text, message_document, printable, time_text
 from posthouse.codec.compression import inflate_body
 from posthouse.codec.record import RecordError
+from posthouse.model import properties as names
+from posthouse.model.limits import DUE_MS_MAX
 from posthouse.model.message import StoredMessage
+from posthouse.model.names import TIMER_TOPICS
 from posthouse.store.dump import Damage, Item, kind_word
 from posthouse.store.log.scan import Frame
 
@@ -31,8 +34,22 @@ def item_line(item: Item, with_body: bool) -> str:
         return f"{start}  [{kind_word(record.kind)}]  {printable(content[:STATE_CHARS_MAX])}{more}{doubt}"
     keys = printable(",".join(record.keys)) or "-"
     place = f"{record.queue_id}:{record.queue_offset}"
-    line = f"{start}  {printable(record.topic)}  {place}  {item.size} B  {printable(record.tag) or '-'}  {keys}{doubt}"
+    line = f"{start}  {printable(record.topic)}  {place}  {item.size} B  {printable(record.tag) or '-'}  {keys}"
+    line += "".join(f"  ({note})" for note in _notes(record)) + doubt
     return f"{line}  {body_text(_body(record))}" if with_body else line
+
+
+def _notes(record: StoredMessage) -> list[str]:
+    """What a message is besides a message: one that waits for its time, or that replaces another record."""
+    notes: list[str] = []
+    if record.topic in TIMER_TOPICS:
+        due_ms = record.properties.get(names.TIMER_OUT_MS, "")
+        known = due_ms.isdecimal() and int(due_ms) <= DUE_MS_MAX
+        to = printable(record.properties.get(names.REAL_TOPIC, "?"))
+        notes.append(f"due {time_text(int(due_ms)) if known else '?'} in {to}")
+    if record.prepared_transaction_offset:
+        notes.append(f"replaces {record.prepared_transaction_offset}")
+    return notes
 
 
 def item_document(item: Item, with_body: bool) -> str:
@@ -49,6 +66,8 @@ def item_document(item: Item, with_body: bool) -> str:
     }
     if isinstance(record, StoredMessage):
         document |= message_document(record, _body(record) if with_body else b"")
+        if record.prepared_transaction_offset:
+            document["replaces"] = record.prepared_transaction_offset
         del document["broker"]
         if not with_body:
             del document["body"], document["body_base64"]

@@ -15,6 +15,9 @@ from posthouse.model.message import StoredMessage
 HEX_BYTES_MAX: Final = 64
 """Of a body that is no text, so many bytes are shown."""
 
+CELL_CHARS_MAX: Final = 120
+"""Of a body in a table, so many characters are shown: it may have megabytes, and the table is for looking around."""
+
 
 def show_json(document: object) -> None:
     """One line."""
@@ -47,14 +50,15 @@ def printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-def body_text(body: bytes) -> str:
-    """A body on one line: as text if it is UTF-8, else in hex with its size."""
+def body_text(body: bytes, chars_max: int | None = None) -> str:
+    """A body on one line: as text if it is UTF-8, else in hex with its size. Text longer than `chars_max` is cut."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
         text = "\0"
     if "\0" not in text:
-        return printable(text)
+        shown = printable(text[:chars_max])
+        return shown if chars_max is None or len(text) <= chars_max else f"{shown}… ({len(body)} bytes)"
     more = "…" if len(body) > HEX_BYTES_MAX else ""
     return f"<{len(body)} bytes: {body[:HEX_BYTES_MAX].hex()}{more}>"
 

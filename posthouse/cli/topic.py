@@ -9,6 +9,7 @@ import click
 
 from posthouse.cli.amounts import span_hours
 from posthouse.cli.remote import Remote, json_option, remote_options
+from posthouse.cli.subcommands import Subcommands
 
 if TYPE_CHECKING:
     from posthouse.model.route import TopicRoute
@@ -25,7 +26,7 @@ def _topic_age(text: str) -> int:
     return -1 if text == _AS_BROKER else max(1, round(span_hours(text) * 3_600_000))
 
 
-@click.group()
+@click.group(cls=Subcommands)
 def topic() -> None:
     """List, create, delete and look at topics.
 
@@ -49,7 +50,7 @@ def list_topics(remote: Remote, everything: bool, as_json: bool) -> None:
     """
     from posthouse.cli.screen import show_json
     from posthouse.client.admin import Admin
-    from posthouse.model.names import DEAD_LETTER_PREFIX, RETRY_PREFIX, is_system_topic
+    from posthouse.model.names import DEAD_LETTER_PREFIX, RETRY_PREFIX, is_system_topic, reply_topic
 
     async def ask() -> list[str]:
         async with Admin(remote.nameservers, timeout_s=remote.timeout_s) as admin:
@@ -57,7 +58,7 @@ def list_topics(remote: Remote, everything: bool, as_json: bool) -> None:
             if everything:
                 return list(topics)
             info = await admin.cluster_info()  # each cluster and each broker has a topic of its name
-            hidden = info.clusters.keys() | info.brokers.keys()
+            hidden = info.clusters.keys() | info.brokers.keys() | {reply_topic(name) for name in info.clusters}
         prefixes = (RETRY_PREFIX, DEAD_LETTER_PREFIX)
         return [
             each

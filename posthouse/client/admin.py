@@ -7,86 +7,54 @@ Source: RocketMQ 5.3 DefaultMQAdminExtImpl.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
 from ipaddress import ip_address
-from types import TracebackType
-from typing import Self, TypeVar
 
-from posthouse.client.errors import BadAnswer, BrokerRefused, NoBroker, NoRoute, PosthouseError, from_link
+from posthouse.client.asking import brokers_of, checked, read_answer
+from posthouse.client.dead_letters import DeadLetterDesk
+from posthouse.client.errors import BadAnswer, NoBroker, from_link
+from posthouse.client.group_admin import GroupAdmin
 from posthouse.client.outbox import check_topic_name
 from posthouse.client.received import ReceivedMessage, open_record
-from posthouse.client.session import ASK_SECONDS, Session
+from posthouse.client.story import Stories, Story
 from posthouse.codec.record import RecordError, decode_records
-from posthouse.codec.remoting.bodies.cluster import decode_cluster_info
-from posthouse.codec.remoting.bodies.consumers import decode_consumer_connections
-from posthouse.codec.remoting.bodies.groups import encode_group_config
-from posthouse.codec.remoting.bodies.routes import decode_route
-from posthouse.codec.remoting.bodies.stats import decode_group_stats, decode_runtime_info, decode_topic_stats
+from posthouse.codec.remoting.bodies.stats import decode_runtime_info, decode_topic_stats
 from posthouse.codec.remoting.bodies.topics import decode_topic_config, decode_topic_list
 from posthouse.codec.remoting.codes import RequestCode, ResponseCode
 from posthouse.codec.remoting.command import Command
-from posthouse.codec.remoting.frame import WireError
 from posthouse.codec.remoting.headers.topics import CREATE_TOPIC, CreateTopic
-from posthouse.host import Host
 from posthouse.host.net import Address
 from posthouse.link.errors import LinkError
-from posthouse.model.connection import ConsumerConnections
-from posthouse.model.group import GroupConfig
 from posthouse.model.ids import parse_offset_message_id
 from posthouse.model.message import MessageQueue
-from posthouse.model.names import AUTO_CREATE_TOPIC
+from posthouse.model.names import AUTO_CREATE_TOPIC, DEAD_LETTER_PREFIX, retry_topic
 from posthouse.model.properties import KEYS, UNIQ_KEY
-from posthouse.model.route import BrokerData, ClusterInfo, TopicRoute
-from posthouse.model.stats import GroupStats, TopicStats
+from posthouse.model.route import BrokerData
+from posthouse.model.stats import TopicStats
 from posthouse.model.topic import Perm, TopicConfig
-
-VISIBLE_SECONDS = 10.0
-"""How long a NameServer may take to know what was just created or deleted."""
-
-_VISIBLE_POLL_SECONDS = 0.05
 
 TIME_MAX_MS = 2**63 - 1
 """As long as time goes on, on the wire."""
 
-T = TypeVar("T")
 
-
-class Admin:
+class Admin(GroupAdmin):
     """Use it inside `async with`. All calls raise PosthouseError."""
 
-    def __init__(
-        self,
-        nameservers: str | Iterable[str] = "127.0.0.1:9876",
-        *,
-        host: Host | None = None,
-        timeout_s: float = ASK_SECONDS,
-    ) -> None:
-        self._session = Session(nameservers, host=host, kind="admin client")
-        self._timeout_s = timeout_s
+    @property
+    def dead_letters(self) -> DeadLetterDesk:
+        """Which groups have dead letters, what they are, and sending them again."""
+        return DeadLetterDesk(self, self._session)
 
-    async def __aenter__(self) -> Self:
-        self._session.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        await self._session.close()
+    async def stories(self, said: str, topic: str | None = None) -> tuple[Story, ...]:
+        """What became of the messages that a message id, the id of a place or a key names; see client.story."""
+        return await Stories(self).tell(said, topic)
 
     # Clusters and brokers
-
-    async def cluster_info(self) -> ClusterInfo:
-        answer = await self._ask_nameserver(RequestCode.GET_BROKER_CLUSTER_INFO, None, "name the brokers")
-        return _read("the cluster's brokers", decode_cluster_info, answer)
 
     async def broker_runtime_info(self, broker: str | Address) -> dict[str, str]:
         """The broker's own figures by name. `broker` is a broker's name (its master is asked) or an address."""
         address = await self._broker_address(broker)
         answer = await self._ask_broker(address, RequestCode.GET_BROKER_RUNTIME_INFO, None, b"", "tell its figures")
-        return _read(f"the figures of {address}", decode_runtime_info, answer)
+        return read_answer(f"the figures of {address}", decode_runtime_info, answer)
 
     # Topics
 
@@ -126,7 +94,7 @@ class Admin:
         """Deletes it from all brokers (of one cluster), with its messages, and from all NameServers."""
         check_topic_name(topic)
         info = await self.cluster_info()
-        for broker in _brokers(info, cluster):
+        for broker in brokers_of(info, cluster):
             for text in broker.addresses.values():
                 ext = {"topic": topic}
                 doing = f"delete topic {topic}"
@@ -140,33 +108,26 @@ class Admin:
                 )
             except LinkError as error:
                 raise from_link(error, f"a NameServer was asked to {doing}") from None
-            _checked(str(nameserver), answer, doing)
+            checked(str(nameserver), answer, doing)
         if cluster is None:
             await self._until_visible(topic, there=False)
 
     async def topic_list(self) -> tuple[str, ...]:
         """All topics that the NameServer knows, sorted."""
         answer = await self._ask_nameserver(RequestCode.GET_ALL_TOPIC_LIST_FROM_NAMESERVER, None, "name the topics")
-        return tuple(sorted(_read("the list of topics", decode_topic_list, answer).topics))
-
-    async def topic_route(self, topic: str) -> TopicRoute:
-        """Raises NoRoute if the NameServer knows no such topic."""
-        route = await self._find_route(topic)
-        if route is None:
-            raise NoRoute(topic, "no broker knows it")
-        return route
+        return tuple(sorted(read_answer("the list of topics", decode_topic_list, answer).topics))
 
     async def topic_config(self, topic: str, broker: str | Address) -> TopicConfig:
         """As one broker has it."""
         address = await self._broker_address(broker)
         ext = {"topic": topic, "lo": "true"}
         answer = await self._ask_broker(address, RequestCode.GET_TOPIC_CONFIG, ext, b"", f"show topic {topic}")
-        return _read(f"the configuration of {topic}", decode_topic_config, answer)
+        return read_answer(f"the configuration of {topic}", decode_topic_config, answer)
 
     async def topic_stats(self, topic: str) -> TopicStats:
         """Bounds of all queues of the topic, over all its brokers."""
         found = [
-            _read(f"the figures of topic {topic}", decode_topic_stats, answer)
+            read_answer(f"the figures of topic {topic}", decode_topic_stats, answer)
             for answer in await self._ask_masters_of(
                 topic, RequestCode.GET_TOPIC_STATS_INFO, {"topic": topic}, f"tell the figures of topic {topic}"
             )
@@ -230,119 +191,25 @@ class Admin:
         )
         if answer.code == ResponseCode.QUERY_NOT_FOUND:
             return []
-        return _messages(_checked(str(address), answer, doing), broker.broker_name, f"the messages of {ext['topic']}")
+        return _messages(checked(str(address), answer, doing), broker.broker_name, f"the messages of {ext['topic']}")
 
-    # Groups
+    # Groups (more in group_admin)
 
-    async def create_group(self, config: GroupConfig, *, cluster: str | None = None) -> None:
-        """Creates the group, or changes it, on all masters (of one cluster)."""
-        for address in await self._masters(cluster):
-            await self._ask_broker(
-                address,
-                RequestCode.UPDATE_AND_CREATE_SUBSCRIPTIONGROUP,
-                None,
-                encode_group_config(config),
-                f"create group {config.name}",
-            )
+    async def delete_group(self, group: str, *, keep_offsets: bool = False) -> tuple[str, ...]:
+        """Deletes it from all masters, with its offsets, and with its retry and dead letter topics: their names.
 
-    async def group_stats(self, group: str, topic: str) -> GroupStats:
-        """How far the group is on each queue of the topic."""
-        found = [
-            _read(f"the figures of group {group}", decode_group_stats, answer)
-            for answer in await self._ask_masters_of(
-                topic,
-                RequestCode.GET_CONSUME_STATS,
-                {"consumerGroup": group, "topic": topic},
-                f"tell the figures of group {group}",
-            )
-        ]
-        queues = {queue: progress for stats in found for queue, progress in stats.queues.items()}
-        return GroupStats(dict(sorted(queues.items())), sum(stats.consume_per_second for stats in found))
-
-    async def group_connections(self, group: str, broker: str | Address) -> ConsumerConnections:
-        """The group's members as one broker knows them."""
-        address = await self._broker_address(broker)
-        ext = {"consumerGroup": group}
-        doing = f"name the members of group {group}"
-        answer = await self._ask_broker(address, RequestCode.GET_CONSUMER_CONNECTION_LIST, ext, b"", doing)
-        return _read(f"the members of group {group}", decode_consumer_connections, answer)
-
-    # How it asks
-
-    async def _ask_nameserver(self, code: int, ext: dict[str, str] | None, doing: str) -> Command:
-        self._session.check_open()
-        answer = await self._session.nameservers.ask(code, ext, timeout_s=self._timeout_s)
-        return _checked("the NameServer", answer, doing)
-
-    async def _ask_broker(
-        self, address: Address, code: int, ext: dict[str, str] | None, body: bytes, doing: str
-    ) -> Command:
-        answer = await self._session.ask_broker(address, code, ext, body, doing=doing, timeout_s=self._timeout_s)
-        return _checked(str(address), answer, doing)
-
-    async def _ask_masters_of(self, topic: str, code: int, ext: dict[str, str], doing: str) -> list[Command]:
-        route = await self.topic_route(topic)
-        addresses = [Address.parse(broker.master) for broker in route.brokers if broker.master is not None]
-        if not addresses:
-            raise NoBroker(f"topic {topic} has no broker that can {doing}: are its masters down?")
-        return await asyncio.gather(*(self._ask_broker(address, code, ext, b"", doing) for address in addresses))
-
-    async def _masters(self, cluster: str | None) -> list[Address]:
-        brokers = _brokers(await self.cluster_info(), cluster)
-        found = [Address.parse(broker.master) for broker in brokers if broker.master is not None]
-        if not found:
-            raise NoBroker("the NameServer knows no broker that takes orders: is one running and registered?")
-        return found
-
-    async def _broker_address(self, broker: str | Address) -> Address:
-        if isinstance(broker, Address):
-            return broker
-        info = await self.cluster_info()
-        data = info.brokers.get(broker)
-        if data is None or data.master is None:
-            known = ", ".join(sorted(info.brokers)) or "none"
-            raise NoBroker(f"no broker {broker} with a master is registered; known are: {known}")
-        return Address.parse(data.master)
-
-    async def _find_route(self, topic: str) -> TopicRoute | None:
-        self._session.check_open()
-        answer = await self._session.nameservers.ask(
-            RequestCode.GET_ROUTEINFO_BY_TOPIC,
-            {"topic": topic, "acceptStandardJsonOnly": "true"},
-            timeout_s=self._timeout_s,
-        )
-        if answer.code == ResponseCode.TOPIC_NOT_EXIST:
-            return None
-        _checked("the NameServer", answer, f"say where topic {topic} is")
-        return _read(f"the route of topic {topic}", decode_route, answer)
-
-    async def _until_visible(self, topic: str, *, there: bool) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + VISIBLE_SECONDS
-        while (await self._find_route(topic) is not None) is not there:
-            if loop.time() >= deadline:
-                state = "does not know" if there else "still knows"
-                raise PosthouseError(
-                    f"the brokers did it, but after {VISIBLE_SECONDS:g} s the NameServer {state} topic {topic}: "
-                    "are the brokers registered with this NameServer?"
-                )
-            await asyncio.sleep(_VISIBLE_POLL_SECONDS)
-
-
-def _brokers(info: ClusterInfo, cluster: str | None) -> list[BrokerData]:
-    """Of one cluster, or all. Raises NoBroker."""
-    if cluster is None:
-        return list(info.brokers.values())
-    names = info.clusters.get(cluster)
-    if names is None:
-        raise NoBroker(f"there is no cluster {cluster}; known are: {', '.join(sorted(info.clusters)) or 'none'}")
-    return [info.brokers[name] for name in names if name in info.brokers]
-
-
-def _checked(who: str, answer: Command, doing: str) -> Command:
-    if answer.code != ResponseCode.SUCCESS:
-        raise BrokerRefused(who, answer.code, answer.remark, doing)
-    return answer
+        A group with members comes back with their next heartbeat.
+        """
+        topics = await self.group_topics(group)
+        clean = "false" if keep_offsets else "true"
+        ext = {"groupName": group, "cleanOffset": clean, "removeOffset": clean}  # the second is how 4.x says it
+        await self._ask_all_masters(RequestCode.DELETE_SUBSCRIPTIONGROUP, ext, b"", f"delete group {group}")
+        own = (retry_topic(group), DEAD_LETTER_PREFIX + group, *(f"{retry_topic(group)}_{each}" for each in topics))
+        known = set(await self.topic_list())
+        gone = tuple(each for each in own if each in known)
+        for topic in gone:
+            await self.delete_topic(topic)
+        return gone
 
 
 def _messages(answer: Command, broker_name: str, what: str) -> list[ReceivedMessage]:
@@ -353,11 +220,4 @@ def _messages(answer: Command, broker_name: str, what: str) -> list[ReceivedMess
             for received in open_record(stored, MessageQueue(stored.topic, broker_name, stored.queue_id))
         ]
     except RecordError as error:
-        raise BadAnswer(f"{what} cannot be read: {error}") from None
-
-
-def _read(what: str, decode: Callable[[bytes], T], answer: Command) -> T:
-    try:
-        return decode(answer.body)
-    except WireError as error:
         raise BadAnswer(f"{what} cannot be read: {error}") from None

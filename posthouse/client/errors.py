@@ -30,7 +30,8 @@ class NoRoute(PosthouseError):
     """The NameServers know no broker for the topic."""
 
     def __init__(self, topic: str, why: str = "no broker knows it and auto-creation is off") -> None:
-        super().__init__(f"no route for topic {topic}: {why}; create it with `posthouse topic create {topic}`")
+        remedy = "" if topic.startswith("%") else f"; create it with `posthouse topic create {topic}`"
+        super().__init__(f"no route for topic {topic}: {why}{remedy}")
         self.topic = topic
 
 
@@ -58,7 +59,8 @@ class BrokerRefused(PosthouseError):
         meaning, remedy = explain(code)
         to = f" to {doing}" if doing else ""
         said = f": {remark}" if remark else ""
-        super().__init__(f"{who} refused{to} with {code} {meaning}{said}; {remedy}")
+        then = "" if "`posthouse topic create`" in said else f"; {remedy}"
+        super().__init__(f"{who} refused{to} with {code} {meaning}{said}{then}")
         self.code = code
         self.remark = remark or ""
 
@@ -98,8 +100,30 @@ class BatchFailed(SendFailed):
         self.outcomes = tuple(outcomes)
 
 
+class OffsetsUnreadable(PosthouseError):
+    """A broadcast consumer cannot use the file of its offsets."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(
+            f"the offsets of a broadcast consumer in {place} cannot be used: {why}; give another `offsets_folder`, or "
+            "remove the file to begin where `from_where` says"
+        )
+
+
 class Timeout(PosthouseError, TimeoutError):
     """A server did not answer in time."""
+
+
+class ReplyTimeout(PosthouseError, TimeoutError):
+    """A request was sent and no answer came. With `stored` it is in its topic, and may be handled all the same."""
+
+    def __init__(self, topic: str, timeout_s: float, stored: bool) -> None:
+        state = "the request is stored" if stored else "the request was not even acknowledged"
+        super().__init__(
+            f"no reply to a request in topic {topic} within {timeout_s:g} s; {state}: is a consumer of the topic "
+            "running whose handler returns an answer?"
+        )
+        self.stored = stored
 
 
 class Unreachable(PosthouseError, ConnectionError):
@@ -136,8 +160,9 @@ _REMEDIES: dict[int, str] = {
     ResponseCode.SUBSCRIPTION_NOT_EXIST: "all members of a group must subscribe to the same topics",
     ResponseCode.SUBSCRIPTION_NOT_LATEST: "all members of a group must subscribe to the same topics",
     ResponseCode.SUBSCRIPTION_GROUP_NOT_EXIST: "create the group, or let the broker make groups of its own accord",
-    ResponseCode.INVALID_PARAMETER: "check the name of the topic and the number of its queues",
+    ResponseCode.INVALID_PARAMETER: "check what was asked for",
     ResponseCode.QUERY_NOT_FOUND: "there is nothing under that name",
+    ResponseCode.NO_MESSAGE: "if it is not done it comes again, to any member",
     ResponseCode.CONSUMER_NOT_ONLINE: "start a consumer of that group first",
 }
 

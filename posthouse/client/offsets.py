@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from typing import Protocol
 
 from posthouse.client.errors import BadAnswer, BrokerRefused, PosthouseError
 from posthouse.client.session import ASK_SECONDS, Session
@@ -48,6 +49,14 @@ class QueueBounds:
             "find an offset by time",
         )
 
+    async def begin(self, queue: MessageQueue, start: ConsumeFrom, at_ms: EpochMs) -> QueueOffset:
+        """Where who has read nothing of it yet begins. An offset that is gone is corrected by the first pull."""
+        if start == ConsumeFrom.CONSUME_FROM_FIRST_OFFSET or queue.topic.startswith(RETRY_PREFIX):
+            return QueueOffset(0)
+        if start == ConsumeFrom.CONSUME_FROM_TIMESTAMP:
+            return await self.search_offset(queue, at_ms)
+        return await self.max_offset(queue)
+
     async def _ask(self, queue: MessageQueue, code: int, more: dict[str, str], doing: str) -> QueueOffset:
         ext = {"topic": queue.topic, "queueId": str(queue.queue_id), "bname": queue.broker_name, **more}
         answer = await self._session.ask_queue(queue, code, ext, doing=doing)
@@ -55,6 +64,25 @@ class QueueBounds:
             return QueueOffset(OFFSET_REPLY.decode(answer.ext).offset)
         except WireError as error:
             raise BadAnswer(f"the answer of {queue.broker_name} cannot be read: {error}") from None
+
+
+class Offsets(Protocol):
+    """Where a consumer's progress is kept: with the brokers, or for broadcast in a file."""
+
+    async def begin(self, queue: MessageQueue, start: ConsumeFrom, at_ms: EpochMs) -> QueueOffset:
+        """Where to read from: what is stored always wins over `start`. Raises PosthouseError."""
+
+    def commit_soon(self, offsets: Mapping[MessageQueue, QueueOffset]) -> None:
+        """Stores those that changed, when that is convenient."""
+
+    async def commit(self, queue: MessageQueue, offset: QueueOffset) -> None:
+        """It is stored on return. Raises PosthouseError."""
+
+    async def commit_all(self, offsets: Mapping[MessageQueue, QueueOffset]) -> None:
+        """Stored on return; what cannot be stored is logged, and will be delivered again."""
+
+    def forget(self, queue: MessageQueue) -> None:
+        """It is not ours any more."""
 
 
 class GroupOffsets:
@@ -66,13 +94,20 @@ class GroupOffsets:
         self._bounds = QueueBounds(session)
         self._told: dict[MessageQueue, QueueOffset] = {}  # what the broker was told last
 
-    async def committed(self, queue: MessageQueue) -> QueueOffset | None:
-        """What is stored, None if nothing is. Raises PosthouseError."""
+    async def committed(self, queue: MessageQueue, *, young_is_zero: bool = True) -> QueueOffset | None:
+        """What is stored, None if nothing is. Raises PosthouseError.
+
+        With `young_is_zero` brokers say 0 for a group without an offset on a queue that is young. Brokers of the 4.x
+        line always do.
+        """
+        ext = self._ext(queue)
+        if not young_is_zero:
+            ext["setZeroIfNotFound"] = "false"
         try:
             answer = await self._session.ask_queue(
                 queue,
                 RequestCode.QUERY_CONSUMER_OFFSET,
-                self._ext(queue),
+                ext,
                 doing=f"say how far group {self._group} is",
                 timeout_s=5.0,
             )
@@ -87,16 +122,17 @@ class GroupOffsets:
         return QueueOffset(offset) if offset >= 0 else None
 
     async def begin(self, queue: MessageQueue, start: ConsumeFrom, at_ms: EpochMs) -> QueueOffset:
-        """Where to read from: a stored offset always wins over `start`. Raises PosthouseError."""
-        stored = await self.committed(queue)
+        """Where to read from: a stored offset always wins over `start`. Raises PosthouseError.
+
+        Unlike Java, a start by time is asked for without the young queue's 0, which would make the time mean nothing;
+        and a retry topic is always read from its begin, as all in it is what this group still has to do.
+        """
+        retries = queue.topic.startswith(RETRY_PREFIX)
+        by_time = start == ConsumeFrom.CONSUME_FROM_TIMESTAMP and not retries
+        stored = await self.committed(queue, young_is_zero=not by_time)
         if stored is not None:
             return stored
-        retries = queue.topic.startswith(RETRY_PREFIX)
-        if start == ConsumeFrom.CONSUME_FROM_FIRST_OFFSET or (retries and start != ConsumeFrom.CONSUME_FROM_TIMESTAMP):
-            return QueueOffset(0)
-        if start == ConsumeFrom.CONSUME_FROM_TIMESTAMP and not retries:
-            return await self._bounds.search_offset(queue, at_ms)
-        return await self._bounds.max_offset(queue)
+        return await self._bounds.begin(queue, start, at_ms)
 
     def commit_soon(self, offsets: Mapping[MessageQueue, QueueOffset]) -> None:
         """One-way, for those that changed since they were last told."""

@@ -61,6 +61,9 @@ def pack(message: Message, message_id: str, compress_over_bytes: int | None = No
     A message that carries an id already keeps it. Raises MessageIllegal, MessageTooLarge.
     """
     body = message.body
+    given: object = body
+    if isinstance(given, str):
+        raise MessageIllegal("the body is text; send bytes, for example text.encode()")
     size = len(body)
     if not size:
         raise MessageIllegal("the body is empty, which brokers refuse: send at least one byte")

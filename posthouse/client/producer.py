@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
+from posthouse.client.client import Client
 from posthouse.client.errors import BatchFailed, MessageIllegal, PosthouseError, SendFailed, Timeout, from_link
 from posthouse.client.faults import BrokerFaults
 from posthouse.client.ids import MessageIds
@@ -26,9 +26,11 @@ from posthouse.client.outbox import (
     split_batch,
 )
 from posthouse.client.receipt import SendReceipt
+from posthouse.client.requests import Reply, Requests
 from posthouse.client.routing import TopicQueues
 from posthouse.client.sending import Pick, Sender, Sending
 from posthouse.client.session import Session
+from posthouse.client.trace import tracer_of
 from posthouse.codec.remoting.codes import RequestCode
 from posthouse.host import Host
 from posthouse.link.errors import LinkError
@@ -41,7 +43,7 @@ QueueChooser: TypeAlias = Callable[[Sequence[MessageQueue], Message], MessageQue
 _CHECKED_TOPICS_MAX = 10_000
 
 
-class Producer:
+class Producer(Client):
     """Use it inside `async with`. Any number of producers, in any number of loops."""
 
     def __init__(
@@ -56,14 +58,16 @@ class Producer:
         compress_over_bytes: int | None = 4096,
         in_flight_max: int = 8192,
         spare_slow_brokers: bool = True,
+        trace: bool | str = False,
     ) -> None:
         """`create_topic` is the topic whose route unknown ones borrow; None: sending to an unknown topic is an error.
 
-        `retries` counts further tries on another broker. Raises ValueError for names that cannot be.
+        `retries` counts further tries on another broker. `trace`: notes in the trace topic (or one of that name) what
+        it sends; see docs/tracing.md. Raises ValueError for names that cannot be.
         """
         check_group_name(group)
         self.group = group
-        self._session = Session(nameservers, host=host, kind="producer")
+        super().__init__(Session(nameservers, host=host, kind="producer"))
         self._session.producer_groups = (group,)
         self._clock = self._session.host.clock
         self._ids = MessageIds(self._session.host)
@@ -71,33 +75,30 @@ class Producer:
         self._compress_over_bytes = compress_over_bytes
         self._template = create_topic
         self._checked: set[str] = set()  # topics whose name is good
+        self._requests = Requests(self._session)
+        self.tracer = tracer_of(trace, self._session, group)
         faults = BrokerFaults() if spare_slow_brokers else NoFaults()
         self._sender = Sender(
             self._session, template=create_topic, retries=retries, in_flight_max=in_flight_max, faults=faults
         )
 
     @property
-    def client_id(self) -> str:
-        return self._session.client_id
-
-    @property
     def in_flight(self) -> int:
         """Sends that are not acknowledged yet."""
         return self._sender.in_flight
 
-    async def __aenter__(self) -> Self:
-        self._session.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
+    async def start(self) -> None:
+        await super().start()
+        if self.tracer is not None:
+            self.tracer.start()
 
     async def close(self) -> None:
         """Waits for sends in flight, as long as their time lasts; then says goodbye. Twice is fine."""
         if self._session.is_open:
+            self._requests.close()
             await self._sender.close(self._timeout_s)
+            if self.tracer is not None:
+                await self.tracer.close()
             await self._session.close()
 
     async def queues(self, topic: str) -> tuple[MessageQueue, ...]:
@@ -159,6 +160,30 @@ class Producer:
         await asyncio.wait(results)
         return _in_order(len(wanted), places, results)
 
+    async def request(
+        self,
+        message: Message | str,
+        body: bytes | None = None,
+        *,
+        tag: str = "",
+        keys: str | tuple[str, ...] = (),
+        sharding_key: str = "",
+        properties: Mapping[str, str] | None = None,
+        queue: MessageQueue | QueueChooser | None = None,
+        timeout_s: float = 3.0,
+    ) -> Reply:
+        """Sends a message and waits for the answer of the consumer that handles it: what its handler returns.
+
+        `timeout_s` is for everything. A group of consumers gives one answer; with several groups, or a handler that is
+        called twice, the first answer counts. Raises ReplyTimeout when there is none, and what awaiting `send` raises.
+        """
+        self._session.check_open()
+        message = _as_message(message, body, tag, keys, sharding_key, properties)
+        message, number = self._requests.address(message, timeout_s)
+        parcel = self._pack(message, self._compress_over_bytes)
+        sending = self._send_parcel(parcel, _pick(message, queue), timeout_s)
+        return await self._requests.wait(message.topic, number, sending, timeout_s)
+
     async def send_one_way(
         self,
         message: Message | str,
@@ -200,7 +225,10 @@ class Producer:
 
     def _send_parcel(self, parcel: Parcel, pick: Pick | None, timeout_s: float) -> asyncio.Future[Any]:
         ext = send_ext(self.group, parcel, self._clock.now_ms(), template=self._template or AUTO_CREATE_TOPIC)
-        return self._begin(parcel, RequestCode.SEND_MESSAGE_V2, ext, parcel.message_id, pick, timeout_s)
+        sending = self._begin(parcel, RequestCode.SEND_MESSAGE_V2, ext, parcel.message_id, pick, timeout_s)
+        if self.tracer is not None:
+            self.tracer.follow((parcel,), sending)
+        return sending
 
     def _send_chunk(self, chunk: list[Parcel], pick: Pick | None, timeout_s: float) -> asyncio.Future[Any]:
         batch = pack_batch(chunk)
@@ -208,7 +236,10 @@ class Producer:
             self.group, batch, self._clock.now_ms(), template=self._template or AUTO_CREATE_TOPIC, batch=True
         )
         ids = [parcel.message_id for parcel in chunk]
-        return self._begin(batch, RequestCode.SEND_BATCH_MESSAGE, ext, ids, pick, timeout_s)
+        sending = self._begin(batch, RequestCode.SEND_BATCH_MESSAGE, ext, ids, pick, timeout_s)
+        if self.tracer is not None:
+            self.tracer.follow(chunk, sending)
+        return sending
 
     def _begin(
         self,

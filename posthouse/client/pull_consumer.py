@@ -14,23 +14,23 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from functools import partial
-from types import TracebackType
-from typing import Literal, Self, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
+from posthouse.client.client import Client
 from posthouse.client.errors import BrokerRefused, ClientClosed, PosthouseError
 from posthouse.client.offsets import GroupOffsets, QueueBounds
 from posthouse.client.outbox import check_group_name, check_topic_name
 from posthouse.client.pulling import Pulled, Puller
 from posthouse.client.received import ReceivedMessage
 from posthouse.client.session import Session
+from posthouse.client.subscribing import Sql, subscription_of
 from posthouse.codec.remoting.codes import ResponseCode
 from posthouse.host import Host
 from posthouse.host.clock import EpochMs
-from posthouse.model.filter import ALL, Subscription, parse_subscription
+from posthouse.model.filter import ALL, SQL92, Subscription
 from posthouse.model.limits import PULL_MESSAGES_MAX, PULL_SUSPEND_MS_MAX
 from posthouse.model.message import MessageQueue
 from posthouse.model.offsets import QueueOffset
-from posthouse.model.refusal import Refused
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ T = TypeVar("T")
 _Item: TypeAlias = ReceivedMessage | MessageQueue | PosthouseError
 
 
-class PullConsumer:
+class PullConsumer(Client):
     """Use it inside `async with`. `group` names whose offsets `committed` and `commit` mean."""
 
     def __init__(
@@ -67,27 +67,11 @@ class PullConsumer:
     ) -> None:
         check_group_name(group)
         self.group = group
-        self._session = Session(nameservers, host=host, kind="pull consumer")
+        super().__init__(Session(nameservers, host=host, kind="pull consumer"))
         self._bounds = QueueBounds(self._session)
         self._offsets = GroupOffsets(self._session, group)
         self._puller = Puller(self._session, group)
         self._subscriptions: dict[str, Subscription] = {}  # by topic, the one used last
-
-    @property
-    def client_id(self) -> str:
-        return self._session.client_id
-
-    async def __aenter__(self) -> Self:
-        self._session.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        await self._session.close()
 
     async def queues(self, topic: str) -> tuple[MessageQueue, ...]:
         """The queues that can be read, sorted. Raises NoRoute, NoNameServer."""
@@ -231,14 +215,10 @@ class PullConsumer:
     def _subscription(self, topic: str, expression: str) -> Subscription:
         """Raises ValueError."""
         known = self._subscriptions.get(topic)
-        if known is not None and known.expression == expression:
+        is_sql = isinstance(expression, Sql)
+        if known is not None and known.expression == expression and (known.expression_type == SQL92) == is_sql:
             return known
-        check_topic_name(topic)
-        try:
-            found = parse_subscription(topic, expression, version=self._session.host.clock.now_ms())
-        except Refused as refused:
-            raise ValueError(f"the expression for {topic}: {refused.remark}") from None
-        self._subscriptions[topic] = found
+        found = self._subscriptions[topic] = subscription_of(topic, expression, self._session.host.clock.now_ms())
         return found
 
 

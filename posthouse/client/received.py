@@ -37,6 +37,11 @@ class ReceivedMessage(StoredMessage):
         return self.reconsume_times + 1
 
     @property
+    def is_request(self) -> bool:
+        """Whether its sender waits for an answer: what the handler returns, if that is bytes or a Reply."""
+        return names.CORRELATION_ID in self.properties and names.REPLY_TO_CLIENT in self.properties
+
+    @property
     def sharding_key(self) -> str:
         return self.properties.get(names.SHARDING_KEY, "")
 

@@ -28,11 +28,21 @@ BACK_SECONDS = 5.0
 DEAD = -1
 """The delay level that means: no more attempts."""
 
+LEVEL_SECONDS = (
+    1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0,
+    360.0, 420.0, 480.0, 540.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0,
+)  # fmt: skip
+"""Delay levels 1 to 18. RocketMQ: messageDelayLevel."""
+
 _STORED = frozenset(int(status) for status in SendStatus)
 
 
 class RetryLater(Exception):
-    """Raise it in a handler to get the message again. `delay_level` 1 to 18 (1 s to 2 h); 0: by its attempt."""
+    """Raise it in a handler to get the message again.
+
+    `delay_level` 1 to 18 is 1 s to 2 h; 0: by its attempt; DEAD (-1): never, it becomes a dead letter at once. In an
+    ordered consumer the whole queue waits that long.
+    """
 
     def __init__(self, delay_level: int = 0) -> None:
         super().__init__(f"delay level {delay_level}")
