@@ -11,12 +11,17 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 from unittest.mock import patch
 
+from posthouse.broker.locks import Locks
+from posthouse.broker.retries import Retries
+from posthouse.broker.send import SendService
 from posthouse.client.inbox import QueueInbox
 from posthouse.store.checkpoint import Checkpoints
 from posthouse.store.consume_queue import ENTRY_BYTES, ConsumeQueue
 from posthouse.store.group_offsets import GroupOffsets
+from posthouse.store.in_flight import Popped, View
 from posthouse.store.log.local import LocalLog
 from posthouse.store.message_store import MessageStore, Put
+from posthouse.store.timers import Timers
 from posthouse.testing.sim.process_disk import ProcessDisk, SimFile
 
 
@@ -193,6 +198,59 @@ def offsets_are_not_written() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def queue_lock_forgotten() -> Iterator[None]:
+    """The broker gives the lock of a queue to whoever asks."""
+    with patch.object(Locks, "lock", lambda self, group, client_id, queues: list(queues)):
+        yield
+
+
+@contextmanager
+def retry_is_dropped() -> Iterator[None]:
+    """A message that a consumer gives back is answered as taken, and is not stored."""
+    with patch.object(Retries, "_retry", lambda self, group, again, level, done: done(None, None)):
+        yield
+
+
+@contextmanager
+def attempts_are_not_counted() -> Iterator[None]:
+    """A message that is tried again says that it never was."""
+    right = SendService.forward_later
+
+    def wrong(self: SendService, message: Any, *more: Any, **named: Any) -> Any:
+        return right(self, message._replace(reconsume_times=0), *more, **named)
+
+    with patch.object(SendService, "forward_later", wrong):
+        yield
+
+
+@contextmanager
+def timer_fires_twice() -> Iterator[None]:
+    """A delayed message that is delivered is not taken off the list of what waits."""
+    with patch.object(Timers, "_remove", lambda self, due_ms, log_offset: self._taken.pop(log_offset, None)):
+        yield
+
+
+@contextmanager
+def pops_are_forgotten() -> Iterator[None]:
+    """A start does not read who has popped what."""
+    right = LocalLog.recover
+
+    def wrong(self: LocalLog, *arguments: Any) -> Any:
+        with patch.object(View, "put", lambda self, queue, offset, popped: None):
+            return right(self, *arguments)
+
+    with patch.object(LocalLog, "recover", wrong):
+        yield
+
+
+@contextmanager
+def popped_comes_too_early() -> Iterator[None]:
+    """Half of the time that was asked for is taken for the whole."""
+    with patch.object(Popped, "due_ms", property(lambda self: self.at_ms + self.invisible_ms // 2)):
+        yield
+
+
 BUGS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     each.__name__: each
     for each in (
@@ -201,6 +259,12 @@ BUGS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
         replay_skips_a_record,
         fold_applied_twice,
         lock_forgotten,
+        queue_lock_forgotten,
+        retry_is_dropped,
+        attempts_are_not_counted,
+        timer_fires_twice,
+        pops_are_forgotten,
+        popped_comes_too_early,
         offset_passes_what_is_not_handled,
         checkpoint_loses_an_entry,
         batch_in_pieces,

@@ -49,13 +49,28 @@ class Tale:
         }
         return self.add("keeper-1", "poll", "ok", **{**details, **changed})
 
-    def group(self, name: str = "readers", expression: str = "*") -> None:
-        self.add("workload", "group", "note", group=name, subscribe={"letters": expression})
+    def group(self, name: str = "readers", expression: str = "*", **kind: Any) -> None:
+        self.add("workload", "group", "note", group=name, subscribe={"letters": expression}, **kind)
 
     def handle(self, offset: int, message_id: str, group: str = "readers") -> int:
         return self.add(
             "readers-1", "handle", "ok", group=group, topic="letters", broker=BROKER, queue=0, offset=offset,
             id=message_id, tag="",
+        )  # fmt: skip
+
+    def work(
+        self, outcome: str, offset: int, message_id: str, *, who: str = "in-order-1", times: int = 0, queue: int = 0
+    ) -> int:
+        """A handling in the group in-order: its beginning, or how it ended."""
+        return self.add(
+            who, "handle", outcome, group="in-order", topic="letters", broker=BROKER, queue=queue, offset=offset,
+            id=message_id, tag="", times=times,
+        )  # fmt: skip
+
+    def pop(self, message_id: str, popped_ms: int, due_ms: int, *, what: str = "pop", who: str = "poppers-1") -> int:
+        return self.add(
+            who, what, "ok", group="poppers", topic="letters", broker=BROKER, queue=0, offset=0, id=message_id, tag="",
+            popped_ms=popped_ms, due_ms=due_ms,
         )  # fmt: skip
 
     def fault(self, what: str, **details: Any) -> int:
@@ -87,8 +102,14 @@ class Tale:
         self.add(BROKER, "final topic", "note", name="letters", value=1)
         for group, offset in (offsets or {}).items():
             self.add(BROKER, "final offset", "note", group=group, topic="letters", queue=0, offset=offset)
-        messages = [[first + at, message_id, 100 * (first + at)] for at, message_id in enumerate(ids)]
+        messages = [[first + at, message_id, 100 * (first + at), 0, 0] for at, message_id in enumerate(ids)]
         details = {"topic": "letters", "queue": 0, "min": first, "max": first + len(ids), "messages": messages}
+        return self.add(BROKER, "final queue", "note", **{**details, **changed})
+
+    def copies(self, topic: str, *messages: tuple[str, int], **changed: Any) -> int:
+        """A queue at the end in which these (id, tries before) are."""
+        rows = [[at, message_id, 5000 + 100 * at, times, 0] for at, (message_id, times) in enumerate(messages)]
+        details = {"topic": topic, "queue": 0, "min": 0, "max": len(rows), "messages": rows}
         return self.add(BROKER, "final queue", "note", **{**details, **changed})
 
     def found(self) -> list[str]:

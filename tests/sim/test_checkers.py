@@ -130,13 +130,13 @@ def test_message_of_unknown_outcome_may_be_there_or_not(tale: Tale) -> None:
 
 def test_hole_in_a_queue_is_found(tale: Tale) -> None:
     two_sent(tale)
-    tale.end(max=3, messages=[[0, "a", 0], [1, "b", 100]])
+    tale.end(max=3, messages=[[0, "a", 0, 0, 0], [1, "b", 100, 0, 0]])
     assert tale.found() == ["queues_are_dense"]
 
 
 def test_records_out_of_order_in_the_log_are_found(tale: Tale) -> None:
     two_sent(tale)
-    tale.end(max=2, messages=[[0, "a", 500], [1, "b", 100]])
+    tale.end(max=2, messages=[[0, "a", 500, 0, 0], [1, "b", 100, 0, 0]])
     assert tale.found() == ["queues_are_dense"]
 
 

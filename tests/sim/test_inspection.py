@@ -55,7 +55,7 @@ async def test_store_is_written_down_and_equals_its_log(tmp_path: Path) -> None:
         assert notes["final topic", "letters"]["value"] == 4
         final = notes["final queue", None]
         assert (final["topic"], final["queue"], final["min"], final["max"]) == ("letters", 0, 0, 2)
-        assert [[offset, message_id] for offset, message_id, _ in final["messages"]] == [[0, "a"], [1, "b"]]
+        assert [[offset, message_id] for offset, message_id, *_ in final["messages"]] == [[0, "a"], [1, "b"]]
 
 
 @pytest.mark.asyncio

@@ -9,6 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from posthouse.testing.sim.consumption import (
+    groups_miss_nothing,
+    later_is_kept,
+    ordered_groups_keep_order,
+    popped_has_one_holder,
+    retries_are_counted,
+)
 from posthouse.testing.sim.facts import Facts, Problem, Queue, Send, gather
 from posthouse.testing.sim.history import History
 from posthouse.testing.sim.progress import (
@@ -17,7 +24,6 @@ from posthouse.testing.sim.progress import (
     everything_recovers,
     folders_have_one_owner,
     folds_equal_their_rebuild,
-    groups_miss_nothing,
     no_mistake_shows,
     state_changes_are_kept,
 )
@@ -149,7 +155,8 @@ def what_was_seen_stays(facts: Facts) -> Iterator[Problem]:
             text = f"offset {offset} of {queue} was seen as {' and as '.join(sorted(ids))}"
             yield Problem("what_was_seen_stays", text, tuple(sorted(ids.values())), about)
         final = facts.finals.get(queue)
-        gone = offset >= final.max_offset if final is not None else True
+        before = any(final is None or sight.at <= final.at for sight in sights)  # it may have come since the last look
+        gone = before and (final is None or offset >= final.max_offset)
         if gone and queue.broker in brokers:
             text = f"{sights[0].message_id} was seen at offset {offset} of {queue}, and is not there at the end"
             yield Problem("what_was_seen_stays", text, (sights[0].at,), about)
@@ -188,7 +195,7 @@ def batches_are_whole(facts: Facts) -> Iterator[Problem]:
         offset = final.min_offset
         while offset < final.max_offset:
             send = facts.sends.get(final.ids.get(offset, ""))
-            batch = send.batch if send is not None else ()
+            batch = send.batch if send is not None and send.topic == queue.topic else ()
             if not batch:
                 offset += 1
                 continue
@@ -215,13 +222,14 @@ def batches_are_whole(facts: Facts) -> Iterator[Problem]:
 
 
 def sent_once_is_stored_once(facts: Facts) -> Iterator[Problem]:
-    """A message is stored at most as often as the client may have sent it."""
+    """A message is stored in its topic at most as often as the client may have sent it."""
     places: dict[str, list[tuple[Queue, int]]] = {}
     for queue, final in facts.finals.items():
         for offset, message_id in final.ids.items():
             places.setdefault(message_id, []).append((queue, offset))
     for message_id, found in places.items():
         send = facts.sends.get(message_id)
+        found = [(queue, offset) for queue, offset in found if send is not None and queue.topic == send.topic]
         if send is not None and len(found) > send.tries:
             where = ", ".join(f"{offset} of {queue}" for queue, offset in found)
             yield Problem(
@@ -260,6 +268,10 @@ CHECKERS: Final[dict[str, Checker]] = {
         batches_are_whole,
         sent_once_is_stored_once,
         groups_miss_nothing,
+        later_is_kept,
+        ordered_groups_keep_order,
+        retries_are_counted,
+        popped_has_one_holder,
         committed_offsets_do_not_go_back,
         state_changes_are_kept,
         folds_equal_their_rebuild,

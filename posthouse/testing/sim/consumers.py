@@ -18,12 +18,18 @@ from posthouse.testing.sim.actor import Actor, id_of
 
 
 class Group(NamedTuple):
-    """A consumer group. `subscribe` is topic to expression; `failing` the share of handlings that raise."""
+    """A consumer group. `subscribe` is topic to expression; `failing` the share of handlings that raise.
+
+    `attempts`: after so many retries a message is a dead letter. `pops`: its members pop in place of pulling.
+    """
 
     name: str
     subscribe: dict[str, str]
     failing: float = 0.0
     slow_s: float = 0.0
+    attempts: int | None = None
+    ordered: bool = False
+    pops: bool = False
 
 
 class HandlerFailed(Exception):
@@ -31,13 +37,13 @@ class HandlerFailed(Exception):
 
 
 def open_member(group: Group, actor: Actor) -> PushConsumer:
-    """A member that writes down what it handled, when it has."""
+    """A member that writes down what it handled, when it has; in an ordered group also when it began."""
 
-    def handled(message: ReceivedMessage) -> None:
+    def note(outcome: str, message: ReceivedMessage) -> None:
         queue = message.queue
         actor.note(
             "handle",
-            "ok",
+            outcome,
             group=group.name,
             topic=queue.topic,
             broker=queue.broker_name,
@@ -45,18 +51,22 @@ def open_member(group: Group, actor: Actor) -> PushConsumer:
             offset=message.queue_offset,
             id=id_of(message.body),
             tag=message.tag,
+            times=message.reconsume_times,
         )
 
     async def handle_slowly(message: ReceivedMessage) -> None:
         await asyncio.sleep(actor.random.random() * group.slow_s)
-        handled(message)
+        note("ok", message)
 
     def handle(message: ReceivedMessage) -> Awaitable[None] | None:
+        if group.ordered:
+            note("invoke", message)
         if group.failing and actor.random.random() < group.failing:
+            note("fail", message)
             raise HandlerFailed
-        if group.slow_s and actor.random.random() < 0.2:
+        if group.slow_s and (group.ordered or actor.random.random() < 0.2):
             return handle_slowly(message)
-        handled(message)
+        note("ok", message)
         return None
 
     return PushConsumer(
@@ -68,6 +78,8 @@ def open_member(group: Group, actor: Actor) -> PushConsumer:
         from_where=ConsumeFrom.CONSUME_FROM_FIRST_OFFSET,
         host=actor.host,
         close_timeout_s=2.0,
+        ordered=group.ordered,
+        attempts_max=group.attempts,
     )
 
 

@@ -56,6 +56,8 @@ class Send:
     outcome: str = "unknown"
     place: Queue | None = None
     offset: int = -1
+    later: bool = False
+    """Whether it is for later; then `end` is when it was acknowledged, and it has no place."""
 
 
 class Sight(NamedTuple):
@@ -74,8 +76,20 @@ class Final:
     max_offset: int
     ids: dict[int, str]
     log_offsets: list[int]
+    attempts: dict[int, int]
+    """How often a message was tried before, as its record says."""
+    early: dict[int, int]
+    """Messages that were stored in their topic before they were due, and how long, in ms."""
     log_first: int
     """The oldest byte of the log that is kept; 0 if retention has taken nothing."""
+
+
+class GroupKind(NamedTuple):
+    """How a group consumes. `attempts`: retries after which a message of it is a dead letter; None: no limit."""
+
+    attempts: int | None
+    ordered: bool
+    pops: bool
 
 
 @dataclass(slots=True)
@@ -99,6 +113,11 @@ class Facts:
     sights: dict[tuple[Queue, int], list[Sight]] = field(default_factory=dict)
     polls: list[int] = field(default_factory=list)
     handled: dict[str, set[tuple[Queue, int]]] = field(default_factory=dict)
+    done: dict[str, set[str]] = field(default_factory=dict)
+    """The ids of what members of a group have handled, or acknowledged, wherever they had it from."""
+    failures: dict[tuple[str, str], list[tuple[int, int]]] = field(default_factory=dict)
+    """(group, id) to (event, how often it had been tried before) of each handling that failed."""
+    kinds: dict[str, GroupKind] = field(default_factory=dict)
     groups: dict[str, dict[str, str]] = field(default_factory=dict)
     writes: dict[str, dict[str, list[Write]]] = field(default_factory=dict)
     by_what: dict[str, list[int]] = field(default_factory=dict)
@@ -177,14 +196,19 @@ def _see(facts: Facts, queue: Queue, offset: int, message_id: str, at: int) -> N
     facts.sights.setdefault((queue, offset), []).append(Sight(at, message_id))
 
 
+def _read_send_begin(facts: Facts, at: int, event: Event) -> None:
+    details = event.details
+    ids = details["ids"]
+    tags = details.get("tags") or [details.get("tag", "")] * len(ids)
+    batch = tuple(ids) if len(ids) > 1 else ()
+    for message_id, tag in zip(ids, tags, strict=True):
+        facts.sends[message_id] = Send(message_id, details["topic"], tag, details["tries"], at, batch)
+
+
 def _read_send(facts: Facts, at: int, event: Event) -> None:
     details = event.details
     if event.outcome == "invoke":
-        ids = details["ids"]
-        tags = details.get("tags") or [details.get("tag", "")] * len(ids)
-        batch = tuple(ids) if len(ids) > 1 else ()
-        for message_id, tag in zip(ids, tags, strict=True):
-            facts.sends[message_id] = Send(message_id, details["topic"], tag, details["tries"], at, batch)
+        _read_send_begin(facts, at, event)
     elif event.outcome == "ok":
         place = _place(event)
         for message_id, offset in details["messages"]:
@@ -196,6 +220,15 @@ def _read_send(facts: Facts, at: int, event: Event) -> None:
             send = facts.sends[message_id]
             send.outcome = event.outcome
             send.end = at if event.outcome == "fail" else NEVER
+
+
+def _read_send_later(facts: Facts, at: int, event: Event) -> None:
+    if event.outcome == "invoke":
+        _read_send_begin(facts, at, event)
+    for message_id in event.details["ids"]:
+        send = facts.sends[message_id]
+        send.later, send.outcome = True, event.outcome if event.outcome != "invoke" else "unknown"
+        send.end = at if event.outcome in ("ok", "fail") else NEVER
 
 
 def _read_poll(facts: Facts, at: int, event: Event) -> None:
@@ -210,7 +243,15 @@ def _read_handle(facts: Facts, at: int, event: Event) -> None:
     if event.outcome == "ok":
         place, offset = _place(event), event.details["offset"]
         facts.handled.setdefault(event.details["group"], set()).add((place, offset))
+        facts.done.setdefault(event.details["group"], set()).add(event.details["id"])
         _see(facts, place, offset, event.details["id"], at)
+    elif event.outcome == "fail":
+        key = event.details["group"], event.details["id"]
+        facts.failures.setdefault(key, []).append((at, event.details["times"]))
+
+
+def _read_pop(facts: Facts, at: int, event: Event) -> None:
+    _see(facts, _place(event), event.details["offset"], event.details["id"], at)
 
 
 def _read_final(facts: Facts, at: int, event: Event) -> None:
@@ -220,16 +261,22 @@ def _read_final(facts: Facts, at: int, event: Event) -> None:
         at,
         details["min"],
         details["max"],
-        {offset: message_id for offset, message_id, _ in messages},
-        [log_offset for _, _, log_offset in messages],
+        {offset: message_id for offset, message_id, *_ in messages},
+        [log_offset for _, _, log_offset, *_ in messages],
+        {offset: attempts for offset, _, _, attempts, _ in messages},
+        {offset: early_ms for offset, *_, early_ms in messages if early_ms > 0},
         details.get("log_first", details["min"]),
     )
-    for offset, message_id, _ in messages:
+    for offset, message_id, *_ in messages:
         _see(facts, place, offset, message_id, at)
 
 
 def _read_group(facts: Facts, at: int, event: Event) -> None:
-    facts.groups[event.details["group"]] = event.details["subscribe"]
+    details = event.details
+    facts.groups[details["group"]] = details["subscribe"]
+    facts.kinds[details["group"]] = GroupKind(
+        details.get("attempts"), details.get("ordered", False), details.get("pops", False)
+    )
 
 
 def _read_write(facts: Facts, at: int, event: Event) -> None:
@@ -248,9 +295,11 @@ def _read_write(facts: Facts, at: int, event: Event) -> None:
 
 _READERS = {
     "send": _read_send,
+    "send later": _read_send_later,
     "poll": _read_poll,
     "final poll": _read_poll,
     "handle": _read_handle,
+    "pop": _read_pop,
     "final queue": _read_final,
     "group": _read_group,
     "set topic": _read_write,

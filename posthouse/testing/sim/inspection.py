@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from posthouse.model.names import TIMER_TOPICS
+from posthouse.store.in_flight import offsets_of
 from posthouse.store.message_store import MessageStore
 from posthouse.testing.sim.actor import id_of
 from posthouse.testing.sim.logbook import Folds, differences, fold, log_bytes, read_log, read_message
@@ -64,7 +66,21 @@ def live_folds(store: MessageStore) -> Folds:
         },
         starts,
         [],
+        {},
+        _in_flight(store),
+        {str(each.log_offset): each.due_ms for each in store.folds.timers.entries()},
     )
+
+
+def _in_flight(store: MessageStore) -> dict[str, dict[int, int]]:
+    rows: Any = store.in_flight.snapshot()
+    return {
+        f"{row.group}/{row.topic}/{row.queue_id}": {
+            int(offset): at_ms + invisible_ms for at_ms, invisible_ms, flat in row.popped for offset in offsets_of(flat)
+        }
+        for row in rows
+        if row.popped
+    }
 
 
 def note_store(stage: Stage, node: Node) -> None:
@@ -83,13 +99,29 @@ def note_store(stage: Stage, node: Node) -> None:
         history.add(
             now_s, node.name, "final offset", "note", group=group, topic=of_topic, queue=int(queue), offset=offset
         )
+    for key, entries in sorted(folds.in_flight.items()):
+        group, of_topic, queue = key.split("/")
+        history.add(
+            now_s,
+            node.name,
+            "final in flight",
+            "note",
+            group=group,
+            topic=of_topic,
+            queue=int(queue),
+            offsets=sorted(entries),
+        )
+    history.add(now_s, node.name, "final timers", "note", log_offsets=sorted(map(int, folds.timers)))
     for name, topic in sorted(store.topics.live.items()):
         for queue_id in sorted(topic.queues):
             _note_queue(stage, node.name, store, name, queue_id)
 
 
 def _note_queue(stage: Stage, broker: str, store: MessageStore, topic: str, queue_id: int) -> None:
-    """A queue's messages as [offset, id, log offset, tag hash]; a record that cannot be read as [offset, why, ...]."""
+    """A queue's messages as [offset, id, log offset, attempts, ms before its time].
+
+    A record that cannot be read is [offset, why, ...].
+    """
     queue = store.topics.live[topic].queue(queue_id)
     found: list[list[Any]] = []
     at = queue.min_offset
@@ -100,10 +132,13 @@ def _note_queue(stage: Stage, broker: str, store: MessageStore, topic: str, queu
             try:
                 message = read_message(record, entry.log_offset)
                 right = (message.topic, message.queue, message.offset) == (topic, queue_id, at)
+                attempts = message.reconsume_times
+                delivered = message.replaces and topic not in TIMER_TOPICS
+                early_ms = message.due_ms - message.stored_at_ms if delivered else 0
                 text = id_of(message.body) if right else f"another's record: {message[:3]}"
             except Exception as error:
-                text = f"no record: {error!r}"
-            found.append([at, text, entry.log_offset])
+                text, attempts, early_ms = f"no record: {error!r}", 0, 0
+            found.append([at, text, entry.log_offset, attempts, max(0, early_ms)])
             at = type(at)(at + 1)
         if not entries:
             break

@@ -21,11 +21,17 @@ _FRAME = struct.Struct(">4sIQIIIQQI")
 _V1, _V2 = 0xDAA320A7, 0xDAA320AB
 _GAP_SIZE_MAX = 1 << 40
 
-TOPIC_SET, TOPIC_DELETED, GROUP_SET, GROUP_DELETED, OFFSETS, OPENING = range(1, 7)
+TOPIC_SET, TOPIC_DELETED, GROUP_SET, GROUP_DELETED, OFFSETS, OPENING, TIMERS_ENDED = range(1, 8)
+POPPED, POP_CHANGED, REVIVED, OFFSETS_SET, GROUP_RULE, LOCKS = range(9, 15)
+_TIMER_TOPICS = ("SCHEDULE_TOPIC_XXXX", "rmq_sys_wheel_timer")
+_TICK_MS = 100
 
 
 class Message(NamedTuple):
-    """A message record. `tag_hash` is Java's, 0 without a tag."""
+    """A message record. `tag_hash` is Java's, 0 without a tag.
+
+    `replaces`: the log offset of the record in whose place it is, or 0. `due_ms`: when it is due, or 0.
+    """
 
     topic: str
     queue: int
@@ -34,6 +40,10 @@ class Message(NamedTuple):
     size: int
     tag_hash: int
     body: bytes
+    replaces: int = 0
+    due_ms: int = 0
+    reconsume_times: int = 0
+    stored_at_ms: int = 0
 
 
 class Change(NamedTuple):
@@ -61,6 +71,10 @@ class Folds(NamedTuple):
     starts: dict[str, int]
     odd: list[str]
     later: dict[str, list[int]] = {}  # noqa: RUF012
+    in_flight: dict[str, dict[int, int]] = {}  # noqa: RUF012
+    """"group/topic/queue" to what is popped and not acknowledged: the offset, and when it is visible again."""
+    timers: dict[str, int] = {}  # noqa: RUF012
+    """What is due later: the log offset, and the time."""
 
 
 def log_bytes(files: Mapping[str, bytes], first: int = 0) -> tuple[int, bytes]:
@@ -117,7 +131,10 @@ def read_message(record: bytes, log_offset: int | None = None) -> Message:
     assert size == len(record), f"the record at log offset {log_offset} says {size} bytes and has {len(record)}"
     assert log_offset in (None, own_offset), f"the record at log offset {log_offset} says that it is at {own_offset}"
     born, store = (16 if sys_flag & 0x10 else 4), (16 if sys_flag & 0x20 else 4)
-    at = 40 + 8 + born + 4 + 8 + store + 4 + 4 + 8
+    (stored_at_ms,) = struct.unpack_from(">q", record, 40 + 8 + born + 4)
+    at = 40 + 8 + born + 4 + 8 + store + 4
+    reconsume_times, replaces = struct.unpack_from(">iq", record, at)
+    at += 4 + 8
     (body_bytes,) = struct.unpack_from(">i", record, at)
     body, at = record[at + 4 : at + 4 + body_bytes], at + 4 + body_bytes
     wide = magic == _V2
@@ -125,8 +142,11 @@ def read_message(record: bytes, log_offset: int | None = None) -> Message:
     at += 2 if wide else 1
     topic, at = record[at : at + topic_bytes].decode(), at + topic_bytes
     properties = record[at + 2 : at + 2 + struct.unpack_from(">h", record, at)[0]].decode()
-    tag = next((pair[5:] for pair in properties.split("\x02") if pair.startswith("TAGS\x01")), "")
-    return Message(topic, queue, offset, own_offset, size, _java_hash(tag), body)
+    named = dict(pair.split("\x01", 1) for pair in properties.split("\x02") if "\x01" in pair)
+    tag, due_ms = named.get("TAGS", ""), int(named.get("TIMER_OUT_MS", 0))
+    return Message(
+        topic, queue, offset, own_offset, size, _java_hash(tag), body, replaces, due_ms, reconsume_times, stored_at_ms
+    )
 
 
 def _java_hash(text: str) -> int:
@@ -139,7 +159,7 @@ def _java_hash(text: str) -> int:
 
 def fold(records: Iterator[Message | Change]) -> Folds:
     """Goes through the records once, in order, and keeps what they amount to."""
-    folds = Folds({}, {}, {}, {}, {}, [], {})
+    folds = Folds({}, {}, {}, {}, {}, [], {}, {}, {})
     fills = True  # a log that begins with an opening: it says what was before it
     for record in records:
         if isinstance(record, Change) and record.kind == OPENING:
@@ -166,6 +186,9 @@ def _fold_message(folds: Folds, message: Message) -> None:
         folds.odd.append(f"{key}: offset {message.offset} where {following} should be, at {message.log_offset}")
         return
     entries.append([message.log_offset, message.size, message.tag_hash])
+    folds.timers.pop(str(message.replaces), None)
+    if message.topic in _TIMER_TOPICS and message.due_ms:
+        folds.timers[str(message.log_offset)] = -(-message.due_ms // _TICK_MS) * _TICK_MS
 
 
 def _fold_change(folds: Folds, change: Change) -> None:
@@ -182,11 +205,19 @@ def _fold_change(folds: Folds, change: Change) -> None:
     elif change.kind == GROUP_DELETED:
         folds.groups.pop(body["name"], None)
         if body.get("clean_offsets"):
-            for key in [key for key in folds.offsets if key.split("/")[0] == body["name"]]:
-                del folds.offsets[key]
+            for table in (folds.offsets, folds.in_flight):
+                for key in [key for key in table if key.split("/")[0] == body["name"]]:
+                    table.pop(key)
     elif change.kind == OFFSETS:
         _fold_offsets(folds, body)
-    else:
+    elif change.kind == OFFSETS_SET:
+        _fold_offsets(folds, {body["group"]: {body["topic"]: body["queues"]}})
+    elif change.kind in (POPPED, POP_CHANGED, REVIVED):
+        _fold_pops(folds, body)
+    elif change.kind == TIMERS_ENDED:
+        for _, log_offset in body["ended"]:
+            folds.timers.pop(str(log_offset), None)
+    elif change.kind not in (GROUP_RULE, LOCKS):
         folds.odd.append(f"a state record of kind {change.kind} at log offset {change.log_offset}")
 
 
@@ -196,14 +227,36 @@ def _forget_topic(folds: Folds, name: str) -> None:
         folds.queues.pop(key, None)
         folds.starts.pop(key, None)
         folds.later.pop(key, None)
-    for key in [key for key in folds.offsets if key.split("/")[1] == name]:
-        del folds.offsets[key]
+    for table in (folds.offsets, folds.in_flight):
+        for key in [key for key in table if key.split("/")[1] == name]:
+            table.pop(key)
 
 
 def _fold_offsets(folds: Folds, body: Any) -> None:
     for group, topics in body.items():
         for topic, queues in topics.items():
             folds.offsets.update({f"{group}/{topic}/{queue}": offset for queue, offset in queues.items()})
+
+
+def _fold_pops(folds: Folds, rows: list[Any]) -> None:
+    """Rows of: group, topic, queue, the group's new offset, what ended, [popped at, for how long, what], order."""
+    for row in rows:
+        group, topic, queue, next_offset, ended, popped = row[:6]
+        key = f"{group}/{topic}/{queue}"
+        if next_offset is not None:
+            folds.offsets[key] = next_offset
+        entries = folds.in_flight.setdefault(key, {})
+        for offset in _runs(ended):
+            entries.pop(offset, None)
+        for at_ms, invisible_ms, flat in popped:
+            entries.update((offset, at_ms + invisible_ms) for offset in _runs(flat))
+        if not entries:
+            del folds.in_flight[key]
+
+
+def _runs(flat: list[int]) -> Iterator[int]:
+    for first, count in zip(flat[::2], flat[1::2], strict=True):
+        yield from range(first, first + count)
 
 
 def _fold_opening(folds: Folds, body: Any, fills: bool) -> None:
@@ -221,6 +274,9 @@ def _fold_opening(folds: Folds, body: Any, fills: bool) -> None:
     for config in body.get("groups", ()):
         folds.groups.setdefault(config["name"], [config["retry_max_times"]])
     _fold_offsets(folds, body.get("offsets", {}))
+    if body["part"] == 0:
+        folds.in_flight.clear()
+    _fold_pops(folds, body.get("in_flight", []))
 
 
 def differences(live: Folds, rebuilt: Folds) -> list[str]:
@@ -237,7 +293,7 @@ def differences(live: Folds, rebuilt: Folds) -> list[str]:
             found.append(f"queue {key}: the store begins at {start}, the log at {first}")
         elif mine != theirs:
             found.append(f"queue {key} from {start} on: {_difference(mine, theirs)}")
-    for what in ("topics", "groups", "offsets"):
+    for what in ("topics", "groups", "offsets", "in_flight", "timers"):
         there, wanted = getattr(live, what), getattr(rebuilt, what)
         for key in sorted(there.keys() | wanted.keys()):
             one, other = there.get(key), wanted.get(key)

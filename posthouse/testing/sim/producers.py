@@ -1,4 +1,6 @@
-"""Actors that send: single messages in bursts, batches, keyed, to a chosen queue, one way; with and without retries."""
+"""Actors that send: single messages in bursts, batches, keyed, to a chosen queue, one way, for later; with and without
+retries.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,18 @@ from posthouse.client.errors import PosthouseError
 from posthouse.client.producer import Producer
 from posthouse.model.message import Message
 from posthouse.model.names import AUTO_CREATE_TOPIC
-from posthouse.testing.sim.actor import Actor, make_body
+from posthouse.testing.sim.actor import Actor, make_body, surely_not_stored
 
 TAGS = ("", "A", "B", "C")
 _SIZES = (20, 200, 200, 1500, 3500)
-_STYLES = ("burst", "burst", "burst", "batch", "keyed", "queue", "one way")
+_STYLES = ("burst", "burst", "burst", "batch", "keyed", "queue", "one way", "later")
+_DELAYS = (
+    {"DELAY": "1"},
+    {"DELAY": "2"},
+    {"TIMER_DELAY_MS": "250"},
+    {"TIMER_DELAY_MS": "7000"},
+    {"TIMER_DELAY_SEC": "30"},
+)
 
 
 class Sending(NamedTuple):
@@ -60,6 +69,9 @@ async def _send(actor: Actor, producer: Producer, sending: Sending, topic: str, 
         except PosthouseError:
             return  # nowhere to send: no message was made up yet
         queue = actor.random.choice(queues)
+    if style == "later":
+        await _send_for_later(actor, producer, messages[0], 1 + sending.retries)
+        return
     if style == "one way":
         await _send_one_way(actor, producer, messages[0])
         return
@@ -98,6 +110,19 @@ async def _send_one_way(actor: Actor, producer: Producer, message: tuple[Message
         actor.note("send", "unknown", of=of, ids=[message[1]], error=f"{type(error).__name__}: {error}"[:200])
     else:
         actor.note("send", "unknown", of=of, ids=[message[1]], error="sent one way")
+
+
+async def _send_for_later(actor: Actor, producer: Producer, message: tuple[Message, str], tries: int) -> None:
+    """The answer does not say where the message will be: its place until then is the broker's own."""
+    message[0].properties.update(actor.random.choice(_DELAYS))
+    of = actor.note("send later", "invoke", ids=[message[1]], topic=message[0].topic, tag=message[0].tag, tries=tries)
+    try:
+        await producer.send(message[0])
+    except PosthouseError as error:
+        done = "fail" if surely_not_stored(error) else "unknown"
+        actor.note("send later", done, of=of, ids=[message[1]], error=f"{type(error).__name__}: {error}"[:200])
+    else:
+        actor.note("send later", "ok", of=of, ids=[message[1]])
 
 
 def _message(actor: Actor, topic: str) -> tuple[Message, str]:

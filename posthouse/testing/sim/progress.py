@@ -1,4 +1,4 @@
-"""The checkers of what is not a message: groups, offsets, state, folds, owners, and that life goes on."""
+"""The checkers of what is not a message: offsets, state, folds, owners, and that life goes on."""
 
 from __future__ import annotations
 
@@ -17,41 +17,6 @@ def no_mistake_shows(facts: Facts) -> Iterator[Problem]:
     for at, event in facts.of("bug", "actors do not end"):
         text = f"{event.who}: {event.what}: {event.details.get('error', event.details.get('count'))}"
         yield Problem("no_mistake_shows", text, (at,), {"broker": event.who})
-
-
-def groups_miss_nothing(facts: Facts) -> Iterator[Problem]:
-    """What a group's offset has passed, some member of the group has handled; in the end that is everything."""
-    committed = {
-        (event.details["group"], Queue(event.who, event.details["topic"], event.details["queue"])): event.details[
-            "offset"
-        ]
-        for _, event in facts.of("final offset")
-    }
-    for group, subscribe in facts.groups.items():
-        handled = facts.handled.get(group, set())
-        for queue, final in facts.finals.items():
-            if queue.topic not in subscribe:
-                continue
-            passed = committed.get((group, queue), 0)
-            if passed > final.max_offset:
-                text = f"the offset of group {group} in {queue} is {passed}; the queue ends at {final.max_offset}"
-                yield Problem("groups_miss_nothing", text, (final.at,), queue._asdict())
-            wanted = _wanted_tags(subscribe[queue.topic])
-            for offset, message_id in final.ids.items():
-                send = facts.sends.get(message_id)
-                matches = send is not None and (wanted is None or send.tag in wanted)
-                if matches and offset < passed and (queue, offset) not in handled:
-                    yield Problem(
-                        "groups_miss_nothing",
-                        f"group {group} is at {passed} in {queue}, and no member has handled {message_id} at {offset}",
-                        (send.begun if send is not None else final.at, final.at),
-                        {**queue._asdict(), "offset": offset, "id": message_id, "group": group},
-                    )
-
-
-def _wanted_tags(expression: str) -> set[str] | None:
-    """None for every message."""
-    return None if expression == "*" else {tag.strip() for tag in expression.split("||")}
 
 
 def committed_offsets_do_not_go_back(facts: Facts) -> Iterator[Problem]:

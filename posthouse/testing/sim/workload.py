@@ -10,13 +10,17 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from posthouse.client.errors import PosthouseError
+from posthouse.client.pop_consumer import SimpleConsumer
 from posthouse.client.producer import Producer
 from posthouse.client.pull_consumer import PullConsumer
+from posthouse.client.push_consumer import ATTEMPTS_MAX
 from posthouse.model.message import Message
+from posthouse.model.names import RETRY_PREFIX
 from posthouse.testing.sim.actor import Actor, make_body, patiently
 from posthouse.testing.sim.consumers import Group, be_member, keep, open_member, poll
 from posthouse.testing.sim.inspection import note_folds, note_store
 from posthouse.testing.sim.operators import churn, govern, prepare
+from posthouse.testing.sim.poppers import be_popper, pop_the_rest
 from posthouse.testing.sim.producers import Sending, produce
 from posthouse.testing.sim.randomness import Stream
 from posthouse.testing.sim.stage import Handle, Stage
@@ -70,7 +74,7 @@ def draw_plan(random: Stream, until_s: float) -> Plan:
     ]
     if random.random() < 0.5:
         groups.append((Group("choosy", {"letters": "A || B"}), random.randint(1, 2)))
-    return Plan(
+    plan = Plan(
         topics,
         sendings,
         groups,
@@ -78,6 +82,15 @@ def draw_plan(random: Stream, until_s: float) -> Plan:
         [f"governed-{at}" for at in range(random.randint(0, 2))],
         ["churned"] if random.random() < 0.4 else [],
     )
+    if random.random() < 0.4:
+        stubborn = Group("stubborn", {"letters": "*"}, failing=0.4, attempts=random.choice((0, 1, 2)))
+        groups.append((stubborn, random.randint(1, 2)))
+    if random.random() < 0.4:
+        in_order = Group("in-order", {"parcels": "*"}, failing=random.choice((0.0, 0.05)), slow_s=0.6, ordered=True)
+        groups.append((in_order, random.randint(1, 3)))
+    if random.random() < 0.5:
+        groups.append((Group("poppers", {"letters": random.choice(("*", "A || C"))}, pops=True), random.randint(1, 3)))
+    return plan
 
 
 async def run_workload(stage: Stage, until_s: float) -> None:
@@ -85,7 +98,15 @@ async def run_workload(stage: Stage, until_s: float) -> None:
     plan = draw_plan(stage.random("workload"), until_s)
     for group, _ in plan.groups:
         stage.history.add(
-            stage.loop_time(), "workload", "group", "note", group=group.name, subscribe=dict(group.subscribe)
+            stage.loop_time(),
+            "workload",
+            "group",
+            "note",
+            group=group.name,
+            subscribe=dict(group.subscribe),
+            attempts=ATTEMPTS_MAX if group.attempts is None and not group.ordered else group.attempts,
+            ordered=group.ordered,
+            pops=group.pops,
         )
     prepared = _spawn(stage, "operator", partial(prepare, plan.topics, stage.loop_time() + PREPARE_S))
     await _ended(stage, [prepared], stage.loop_time() + PREPARE_S + ENDING_S)
@@ -93,9 +114,8 @@ async def run_workload(stage: Stage, until_s: float) -> None:
         _spawn(stage, f"producer-{at + 1}", partial(produce, sending)) for at, sending in enumerate(plan.sendings)
     ]
     for group, members in plan.groups:
-        handles += (
-            _spawn(stage, f"{group.name}-{at + 1}", partial(be_member, group, until_s)) for at in range(members)
-        )
+        be_one = be_popper if group.pops else be_member
+        handles += (_spawn(stage, f"{group.name}-{at + 1}", partial(be_one, group, until_s)) for at in range(members))
     handles += (
         _spawn(stage, f"keeper-{at + 1}", partial(keep, group, topic, until_s))
         for at, (group, topic) in enumerate(plan.keepers)
@@ -125,7 +145,7 @@ async def final_reads(stage: Stage) -> None:
     await Actor(stage, "last-producer").live(partial(_send_everywhere, plan.topics, deadline_s))
     members = [Actor(stage, f"last-{group.name}") for group, _ in plan.groups]
     for actor, (group, _) in zip(members, plan.groups, strict=True):
-        await actor.live(partial(_catch_up, group, deadline_s))
+        await actor.live(partial(_pop_up if group.pops else _catch_up, group, deadline_s))
     for node in stage.brokers:
         note_store(stage, node)
         note_folds(stage, node)
@@ -182,7 +202,7 @@ def _has_topic(stage: Stage, topic: str) -> bool:
 async def _catch_up(group: Group, until_s: float, actor: Actor) -> None:
     """A fresh member reads what is left for the group, until all of its offsets are at the ends of the queues."""
     try:
-        async with open_member(group, actor):
+        async with open_member(group._replace(failing=0.0, slow_s=0.0), actor):
             while behind := _behind(actor.stage, group):
                 if actor.stage.loop_time() >= until_s:
                     break
@@ -190,6 +210,16 @@ async def _catch_up(group: Group, until_s: float, actor: Actor) -> None:
     except PosthouseError as error:
         actor.note("joins", "fail", group=group.name, error=f"{type(error).__name__}: {error}"[:200])
         behind = _behind(actor.stage, group)
+    if behind:
+        actor.note("no recovery", "note", doing=f"catch up as {group.name}", behind=behind[:5])
+
+
+async def _pop_up(group: Group, until_s: float, actor: Actor) -> None:
+    """Pops what is left for the group, until there is nothing any more, in flight neither."""
+    async with SimpleConsumer(group.name, actor.stage.nameservers, host=actor.host) as consumer:
+        while (behind := _behind(actor.stage, group)) and actor.stage.loop_time() < until_s:
+            await patiently(actor, "pops", partial(pop_the_rest, group, actor, consumer), until_s)
+            await asyncio.sleep(0.2)
     if behind:
         actor.note("no recovery", "note", doing=f"catch up as {group.name}", behind=behind[:5])
 
@@ -202,7 +232,10 @@ def _behind(stage: Stage, group: Group) -> list[str]:
             found.append(f"{node.name} is down")
             continue
         store = node.house.broker.store
-        for name in group.subscribe:
+        flying = [queue for queue in store.in_flight.live.queues if queue.group == group.name]
+        found += (f"{node.name} {queue.topic}/{queue.queue_id}: some are in flight" for queue in flying)
+        retried = [name for name in sorted(store.topics.live) if name.startswith(f"{RETRY_PREFIX}{group.name}")]
+        for name in (*group.subscribe, *retried):
             topic = store.topics.live.get(name)
             for queue in topic.queues.values() if topic is not None else ():
                 at = store.offsets.find(group.name, name, queue.queue_id)
