@@ -192,11 +192,11 @@ async def test_an_unknown_code_is_answered_3_with_its_number(guard: Guard, code:
 
 @pytest.mark.asyncio
 async def test_a_known_code_that_is_not_served_is_answered_3_with_its_name(guard: Guard) -> None:
-    answer = await answered(guard, RequestCode.POP_MESSAGE, {})
+    answer = await answered(guard, RequestCode.RECALL_MESSAGE, {})
     assert answer.code == 3
     assert answer.remark is not None
-    assert "200050" in answer.remark
-    assert "POP_MESSAGE" in answer.remark
+    assert "370" in answer.remark
+    assert "RECALL_MESSAGE" in answer.remark
 
 
 @pytest.mark.asyncio

@@ -255,9 +255,9 @@ async def test_a_slow_handler_holds_back_the_pulling(server: Server, name: str) 
     async with PushConsumer(
         f"g-{name}", server.nameserver, subscribe=name, handler=handle, from_where=FIRST, concurrency=5
     ) as consumer:
-        await until(lambda: any(len(inbox) > 1000 for inbox in consumer._inboxes.values()))
+        await until(lambda: any(len(own.inbox or ()) > 1000 for own in consumer._own.values()))
         await asyncio.sleep(1)
-        held = max(len(inbox) for inbox in consumer._inboxes.values())
+        held = max(len(own.inbox or ()) for own in consumer._own.values())
         assert 1000 < held <= 1000 + 32
         gate.set()
         await until(lambda: len(got) == 3000, 30)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -24,7 +24,8 @@ from posthouse.model.names import AUTO_CREATE_TOPIC
 from posthouse.model.offsets import QueueOffset
 from posthouse.model.properties import TAGS, encode_properties
 from posthouse.model.pull import PullRequest, PullResult
-from posthouse.model.refusal import Refused
+from posthouse.model.question import ClientAnswer, Question
+from posthouse.model.refusal import Reason, Refused
 from posthouse.store.message_store import LogError, Put
 from tests.store.disks import ManualClock
 
@@ -154,6 +155,22 @@ class FakeChannel:
     client_address: str = "127.0.0.1:40000"
     told: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    questions: list[tuple[Question, dict[str, str], bytes]] = field(default_factory=list)
+    """What was asked or told, in order."""
+    answers: list[ClientAnswer | Refused] = field(default_factory=list)
+    """What it says to the next questions; to more of them it is silent."""
+
+    async def ask(
+        self, question: Question, fields: Mapping[str, str], body: bytes = b"", *, timeout_s: float
+    ) -> ClientAnswer:
+        self.questions.append((question, dict(fields), body))
+        answer = self.answers.pop(0) if self.answers else Refused(Reason.CLIENT_SILENT, f"silent for {timeout_s:g} s")
+        if isinstance(answer, Refused):
+            raise answer
+        return answer
+
+    def tell(self, question: Question, fields: Mapping[str, str], body: bytes = b"") -> None:
+        self.questions.append((question, dict(fields), body))
 
     def group_changed(self, group: str) -> None:
         self.told.append(group)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.asyncio
 TOPIC = Topic(0, TopicConfig("T"))
 
 
-def put(queue: ConsumeQueue, tag_hash: int = 0) -> Put:
-    return Put(TOPIC, queue, QueueOffset(0), LogOffset(0), 100, EpochMs(0), tag_hash, (), None)
+def put(queue: ConsumeQueue, tag_hash: int = 0, properties: bytes = b"", queue_offset: int = 0) -> Put:
+    return Put(TOPIC, queue, QueueOffset(queue_offset), LogOffset(0), 100, EpochMs(0), tag_hash, (), None, properties)
 
 
 class Woken:
@@ -28,6 +29,8 @@ class Woken:
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.by: list[Put | None] = []
+        """The message that each was woken by."""
 
     def of(self, name: str) -> Wake:
         return Wake(self, name)
@@ -37,8 +40,9 @@ class Wake:
     def __init__(self, woken: Woken, name: str) -> None:
         self._woken, self._name = woken, name
 
-    def __call__(self) -> None:
+    def __call__(self, put: Put | None) -> None:
         self._woken.names.append(self._name)
+        self._woken.by.append(put)
 
 
 async def test_arrival_wakes_all_who_wait_on_its_queue_once() -> None:
@@ -64,6 +68,63 @@ async def test_only_a_message_with_a_wanted_tag_wakes() -> None:
     assert arrivals.waiting == 0
 
 
+async def test_only_a_message_with_wanted_properties_wakes() -> None:
+    arrivals, woken, queue = Arrivals(), Woken(), ConsumeQueue(0)
+    arrivals.wait(queue, "a", None, 60, woken.of("wants x"), b"x".__eq__)
+    arrivals.wait(queue, "a", {1}.__contains__, 60, woken.of("wants 1 and x"), b"x".__eq__)
+    arrivals.arrived([put(queue, 1, b"y"), put(queue, 2, b"y")])
+    assert woken.names == []
+    arrivals.arrived([put(queue, 2, b"x")])
+    assert woken.names == ["wants x"]
+    arrivals.arrived([put(queue, 1, b"x")])
+    assert woken.names == ["wants x", "wants 1 and x"]
+
+
+async def test_properties_are_asked_for_once_and_only_if_the_tag_passes() -> None:
+    arrivals, woken, queue = Arrivals(), Woken(), ConsumeQueue(0)
+    asked: list[bytes] = []
+
+    def wants(properties: bytes) -> bool:
+        asked.append(properties)
+        return True
+
+    arrivals.wait(queue, "a", {1}.__contains__, 60, woken.of("a"), wants)
+    arrivals.arrived([put(queue, 2, b"2"), put(queue, 1, b"1"), put(queue, 1, b"again")])
+    assert (woken.names, asked) == (["a"], [b"1"])
+
+
+async def test_who_is_woken_is_told_the_first_message_that_it_wants() -> None:
+    arrivals, woken, queue = Arrivals(), Woken(), ConsumeQueue(0)
+    arrivals.wait(queue, "a", {1}.__contains__, 60, woken.of("a"))
+    arrivals.wait(queue, "b", None, 60, woken.of("b"))
+    puts = [put(queue, 2, queue_offset=7), put(queue, 1, queue_offset=8), put(queue, 1, queue_offset=9)]
+    arrivals.arrived(puts)
+    assert sorted(zip(woken.names, woken.by, strict=True)) == [("a", puts[1]), ("b", puts[0])]
+    arrivals.wait(queue, "c", None, 60, woken.of("c"))
+    arrivals.wake_queue(queue)
+    assert woken.by[-1] is None
+
+
+async def test_who_gives_up_waiting_is_not_woken() -> None:
+    arrivals, woken, queue = Arrivals(), Woken(), ConsumeQueue(0)
+    waiter = arrivals.wait(queue, "a", None, 0.01, woken.of("a"))
+    arrivals.forget(waiter)
+    arrivals.forget(waiter)
+    arrivals.arrived([put(queue)])
+    await asyncio.sleep(0.03)
+    assert woken.names == []
+    assert arrivals.waiting == 0
+
+
+async def test_a_wake_may_end_the_wait_of_another_who_is_to_be_woken() -> None:
+    arrivals, woken, queue = Arrivals(), Woken(), ConsumeQueue(0)
+    waiters = [arrivals.wait(queue, "a", None, 60, lambda put: arrivals.forget(waiters[1]))]
+    waiters.append(arrivals.wait(queue, "b", None, 60, woken.of("b")))
+    arrivals.arrived([put(queue)])
+    assert woken.names == []
+    assert arrivals.waiting == 0
+
+
 async def test_end_of_the_time_wakes() -> None:
     arrivals, woken, queue = Arrivals(), Woken(), ConsumeQueue(0)
     arrivals.wait(queue, "a", None, 0.01, woken.of("late"))
@@ -72,6 +133,29 @@ async def test_end_of_the_time_wakes() -> None:
     assert woken.names == ["late"]
     arrivals.arrived([put(queue)])
     assert woken.names == ["late", "patient"]
+
+
+async def test_long_waits_end_together_and_none_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posthouse.broker.arrivals.GRID_S", 0.2)
+    monkeypatch.setattr("posthouse.broker.arrivals.LONG_WAIT_S", 0.3)
+    loop, arrivals = asyncio.get_running_loop(), Arrivals()
+    await asyncio.sleep(0.2 - loop.time() % 0.2 + 0.02)  # just after a common moment
+    begun, ended = loop.time(), dict[int, float]()
+
+    def end(number: int) -> Callable[[Put | None], None]:
+        return lambda put: ended.update({number: loop.time()})
+
+    for number in range(4):
+        arrivals.wait(ConsumeQueue(0), "a", None, 0.45 - 0.01 * number, end(number))
+        await asyncio.sleep(0.01)
+    arrivals.wait(ConsumeQueue(0), "a", None, 0.1, end(9))
+    assert len(arrivals._deadlines) == 2
+    await asyncio.sleep(0.45)
+    assert sorted(ended) == [0, 1, 2, 3, 9]
+    assert max(ended[number] for number in range(4)) - begun < 0.42
+    assert min(ended[number] for number in range(4)) - begun > 0.2
+    assert ended[9] < ended[0]
+    assert not arrivals._deadlines
 
 
 async def test_holder_that_is_gone_is_never_woken() -> None:
@@ -108,7 +192,7 @@ async def test_thousands_who_wait_elsewhere_are_not_looked_at() -> None:
 async def test_one_who_waits_again_while_woken_is_not_woken_by_the_same_messages() -> None:
     arrivals, woken, queue = Arrivals(), Woken(), ConsumeQueue(0)
 
-    def wait_again() -> None:
+    def wait_again(put: Put | None) -> None:
         arrivals.wait(queue, "a", None, 60, woken.of("again"))
 
     arrivals.wait(queue, "a", None, 60, wait_again)
@@ -163,3 +247,4 @@ async def test_nothing_is_kept_of_those_who_no_longer_wait() -> None:
     assert arrivals.waiting == 0
     assert not arrivals._by_queue
     assert not arrivals._by_holder
+    assert not arrivals._deadlines

@@ -38,7 +38,7 @@ async def test_restart_keeps_all_that_was_acknowledged() -> None:
             assert [each.body for each in found] == [b"%d" % number for number in range(20)]
             odd = await pull(broker, request("T", expression="odd")).messages()
             assert [each.queue_offset for each in odd] == list(range(1, 20, 2))
-            assert broker.offsets.query("G", "T", 0) == 5
+            assert await broker.offsets.query("G", "T", 0) == 5
             assert (await send(broker, message("Other"))).error is None
 
 

@@ -327,3 +327,26 @@ class Now:
 
 def is_empty(clients: Clients) -> bool:
     return not (clients._producers or clients._consumers or clients._groups_of)
+
+
+# Members that want different things
+
+
+async def test_members_that_want_different_things_are_named_in_the_log_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with running() as broker:
+        one, two = FakeChannel(), FakeChannel()
+        beat(broker, one, member("G", parse_subscription("T", "A", version=1)), client_id="one")
+        beat(broker, two, member("G", parse_subscription("T", "B", version=2)), client_id="two")
+        for _ in range(3):
+            beat(broker, one, member("G", parse_subscription("T", "A", version=1)), client_id="one")
+            beat(broker, two, member("G", parse_subscription("T", "B", version=2)), client_id="two")
+        told = [each.getMessage() for each in caplog.records if "want different things" in each.getMessage()]
+        assert len(told) == 1
+        assert all(part in told[0] for part in ("group G", "T with 'A' by one", "T with 'B' by two"))
+        found = broker.clients.consumer_connections("G").disagreements
+        assert [(each.topic, each.expression, each.client_ids) for each in found] == [
+            ("T", "A", ("one",)),
+            ("T", "B", ("two",)),
+        ]
+        broker.clients.disconnected(one)
+        assert broker.clients.consumer_connections("G").disagreements == ()

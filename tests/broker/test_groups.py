@@ -5,12 +5,18 @@ from __future__ import annotations
 import pytest
 
 from posthouse.broker.config import BrokerConfig
-from posthouse.model.group import GroupConfig
-from posthouse.model.limits import QUEUES_PER_TOPIC_MAX
+from posthouse.model.group import FixedSubscription, GroupConfig, RetryPolicy, RetryPolicyType
+from posthouse.model.limits import (
+    EXPRESSION_BYTES_MAX,
+    FIXED_SUBSCRIPTIONS_MAX,
+    QUEUES_PER_TOPIC_MAX,
+    RETRY_TIMES_MAX,
+)
 from posthouse.model.offsets import QueueOffset
+from posthouse.model.pull import PullStatus
 from posthouse.model.refusal import Reason, Refused
 from posthouse.model.topic import TopicConfig
-from tests.broker.brokers import host_on, running, settled
+from tests.broker.brokers import host_on, pull, request, running, settled
 from tests.store.disks import FaultyDisk
 
 pytestmark = pytest.mark.asyncio
@@ -110,3 +116,71 @@ async def test_nothing_is_made_when_the_store_takes_no_writes() -> None:
             broker.groups.require("H")
         assert refused.value.reason is Reason.NOT_WRITABLE
         assert broker.groups.find("H") is None
+
+
+# All fields, and rules for topics
+
+
+async def test_retry_policy_and_fixed_subscriptions_are_kept_and_bounded() -> None:
+    host = host_on(FaultyDisk())
+    config = GroupConfig(
+        "G",
+        retry_policy=RetryPolicy(RetryPolicyType.EXPONENTIAL, (), 1000, 60_000, 3),
+        fixed_subscriptions=(FixedSubscription("T", "a || b", version=7),),
+    )
+    async with running(host=host) as broker:
+        await broker.groups.set(config)
+        for wrong in (
+            GroupConfig("H", retry_policy=RetryPolicy(next_ms=(1,) * (RETRY_TIMES_MAX + 1))),
+            GroupConfig("H", retry_policy=RetryPolicy(next_ms=(-1,))),
+            GroupConfig("H", fixed_subscriptions=(FixedSubscription("T"),) * (FIXED_SUBSCRIPTIONS_MAX + 1)),
+            GroupConfig("H", fixed_subscriptions=(FixedSubscription("T", "x" * (EXPRESSION_BYTES_MAX + 1)),)),
+        ):
+            with pytest.raises(Refused) as refused:
+                await broker.groups.set(wrong)
+            assert refused.value.reason is Reason.INVALID_PARAMETER
+    async with running(host=host) as broker:
+        assert broker.groups.all() == [config]
+
+
+async def test_group_that_may_not_read_a_topic_is_refused_until_it_may_again() -> None:
+    host = host_on(FaultyDisk())
+    async with running(host=host) as broker:
+        await broker.topics.set(TopicConfig("T"))
+        broker.groups.require("G")
+        await broker.groups.set_readable("G", "T", False)
+        with pytest.raises(Refused, match="forbidden to read") as refused:
+            pull(broker, request("T"))
+        assert refused.value.reason is Reason.NO_PERMISSION
+        assert (await pull(broker, request("T", group="H")).result()).status is PullStatus.NOTHING_NEW
+    async with running(host=host) as broker:
+        with pytest.raises(Refused):
+            pull(broker, request("T"))
+        await broker.groups.set_readable("G", "T", True)
+        await broker.groups.set_readable("G", "T", True)
+        assert broker.groups.rules() == []
+        assert (await pull(broker, request("T")).result()).status is PullStatus.NOTHING_NEW
+
+
+async def test_rules_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posthouse.broker.groups.GROUP_RULES_MAX", 1)
+    async with running() as broker:
+        await broker.groups.set_readable("G", "T", False)
+        with pytest.raises(Refused, match="which is the limit") as refused:
+            await broker.groups.set_readable("G", "U", False)
+        assert refused.value.reason is Reason.BUSY
+        await broker.groups.set_readable("G", "T", True)
+        await broker.groups.set_readable("G", "U", False)
+
+
+async def test_deleted_group_takes_its_rules_with_it_and_offsets_of_a_forgotten_one_can_go_too() -> None:
+    async with running() as broker:
+        await broker.topics.set(TopicConfig("T"))
+        broker.groups.require("G")
+        broker.offsets.commit("G", "T", 0, QueueOffset(1))
+        await broker.groups.set_readable("G", "T", False)
+        await broker.groups.delete("G", with_offsets=False)
+        assert broker.groups.rules() == []
+        assert broker.offsets.stored("G", "T", 0) == 1
+        await broker.groups.delete("G", with_offsets=True)
+        assert broker.offsets.stored("G", "T", 0) is None

@@ -18,22 +18,22 @@ FIRST, SECOND = QueueOffset(0), QueueOffset(1)
 
 async def test_new_group_begins_at_the_start_of_a_young_queue() -> None:
     async with running() as broker:
-        assert broker.offsets.query("G", "NoSuchTopic", 0) == 0
+        assert await broker.offsets.query("G", "NoSuchTopic", 0) == 0
         await broker.topics.set(TopicConfig("T", 2, 2))
-        assert broker.offsets.query("G", "T", 0) == 0
+        assert await broker.offsets.query("G", "T", 0) == 0
         await send(broker, message("T"))
-        assert broker.offsets.query("G", "T", 0) == 0
-        assert broker.offsets.query("G", "T", 99) == 0
+        assert await broker.offsets.query("G", "T", 0) == 0
+        assert await broker.offsets.query("G", "T", 99) == 0
 
 
 async def test_new_group_on_an_old_queue_is_told_that_there_is_no_offset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("posthouse.broker.offsets.YOUNG_QUEUE_BYTES", 2000)
     async with running() as broker:
         await send(broker, message("T", b"first"))
-        assert broker.offsets.query("G", "T", 0) == 0
+        assert await broker.offsets.query("G", "T", 0) == 0
         await send(broker, message("Other", b"x" * 2000))
         with pytest.raises(Refused, match="no offset") as refused:
-            broker.offsets.query("G", "T", 0)
+            await broker.offsets.query("G", "T", 0)
         assert refused.value.reason is Reason.NOT_FOUND
 
 
@@ -43,14 +43,14 @@ async def test_queue_whose_head_was_deleted_is_not_young() -> None:
             await send(broker, message("T"))
         broker.topics.require("T").queues[0].min_offset = QueueOffset(2)  # as retention does
         with pytest.raises(Refused) as refused:
-            broker.offsets.query("G", "T", 0)
+            await broker.offsets.query("G", "T", 0)
         assert refused.value.reason is Reason.NOT_FOUND
 
 
 async def test_client_that_does_not_want_the_young_queue_rule_is_told_that_there_is_none() -> None:
     async with running() as broker:
         with pytest.raises(Refused) as refused:
-            broker.offsets.query("G", "T", 0, zero_if_young=False)
+            await broker.offsets.query("G", "T", 0, zero_if_young=False)
         assert refused.value.reason is Reason.NOT_FOUND
 
 
@@ -60,7 +60,7 @@ async def test_committed_offset_is_answered_and_may_go_back() -> None:
         broker.groups.require("G")
         for offset in (7, 3, 2**63 - 1, 0):
             broker.offsets.commit("G", "T", 15, QueueOffset(offset))
-            assert broker.offsets.query("G", "T", 15, zero_if_young=False) == offset
+            assert await broker.offsets.query("G", "T", 15, zero_if_young=False) == offset
         assert broker.offsets.stored("G", "T", 14) is None
         assert broker.offsets.stored("H", "T", 15) is None
 
@@ -95,7 +95,7 @@ async def test_restart_keeps_offsets() -> None:
         broker.groups.require("G")
         broker.offsets.commit("G", "T", 1, QueueOffset(42))
     async with running(host=host) as broker:
-        assert broker.offsets.query("G", "T", 1) == 42
+        assert await broker.offsets.query("G", "T", 1) == 42
         assert broker.offsets.topics_of("G") == ["T"]
         assert broker.offsets.groups_on("T") == ["G"]
         assert broker.offsets.groups_on("U") == []

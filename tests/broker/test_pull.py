@@ -12,14 +12,17 @@ from posthouse.broker.broker import Broker
 from posthouse.broker.config import BrokerConfig
 from posthouse.codec.record import decode_records
 from posthouse.model.filter import Subscription, parse_subscription
-from posthouse.model.group import GroupConfig
+from posthouse.model.group import GroupConfig, MessageModel
 from posthouse.model.limits import PULL_BYTES_MAX, PULL_MESSAGES_MAX, PULL_SCAN_MAX, PULL_SUSPEND_MS_MAX
-from posthouse.model.offsets import QueueOffset
-from posthouse.model.pull import PullRequest, PullResult, PullStatus
+from posthouse.model.offsets import LogOffset, QueueOffset
+from posthouse.model.properties import encode_properties
+from posthouse.model.pull import Forbidden, Forbids, PullRequest, PullResult, PullStatus
 from posthouse.model.refusal import Reason, Refused
+from posthouse.model.sql92 import compile_sql92
 from posthouse.model.topic import Perm, TopicConfig
 from posthouse.store.consume_queue import ConsumeQueue
 from tests.broker.brokers import (
+    HERE,
     FakeChannel,
     beat,
     host_on,
@@ -206,7 +209,9 @@ async def test_without_long_polling_nobody_is_held_for_longer_than_a_second(monk
 async def held_for(broker: Broker, asked_ms: int, monkeypatch: pytest.MonkeyPatch) -> float:
     times: list[float] = []
 
-    def wait(queue: ConsumeQueue, holder: object, wants: object, timeout_s: float, wake: Callable[[], None]) -> None:
+    def wait(
+        queue: ConsumeQueue, holder: object, wants: object, timeout_s: float, wake: object, wants_properties: object
+    ) -> None:
         times.append(timeout_s)
 
     monkeypatch.setattr(broker.arrivals, "wait", wait)
@@ -282,7 +287,161 @@ async def test_stop_answers_all_who_are_held() -> None:
         assert all([(await each.result()).status is PullStatus.NOTHING_NEW for each in held])
 
 
+# Filters
+
+PRICES = (5, 500, 7, 5000)
+
+
+def sql(expression: str, offset: int = 0, *, suspend_ms: int = 0) -> PullRequest:
+    asked = request("T", offset, expression=expression, suspend_ms=suspend_ms)
+    return asked._replace(expression_type="SQL92")
+
+
+async def fill_priced(broker: Broker, *prices: int, topic: str = "T") -> None:
+    for price in prices:
+        await send(broker, message(topic, b"%d" % price, properties=encode_properties({"price": str(price)})))
+
+
+async def test_sql92_passes_what_its_expression_says() -> None:
+    async with running() as broker:
+        await fill_priced(broker, *PRICES)
+        asked = pull(broker, sql("price > 100"))
+        assert numbers(await asked.result()) == (PullStatus.FOUND, 4, 0, 4)
+        assert [each.body for each in await asked.messages()] == [b"500", b"5000"]
+        assert numbers(await pull(broker, sql("price > 9999")).result()) == (PullStatus.NOTHING_MATCHED, 4, 0, 4)
+
+
+async def test_sql92_of_the_heartbeat_counts_and_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+
+    def compile_and_note(expression: str) -> Callable[[bytes], bool]:
+        compiled.append(expression)
+        return compile_sql92(expression)
+
+    monkeypatch.setattr("posthouse.model.filter.compile_sql92", compile_and_note)
+    async with running() as broker:
+        await fill_priced(broker, *PRICES)
+        channel = FakeChannel()
+        for _ in range(3):
+            beat(broker, channel, member("G", Subscription("T", "price > 100", "SQL92", 5)))
+            assert [each.body for each in await pull(broker, request("T", expression=None)).messages()] == [
+                b"500",
+                b"5000",
+            ]
+        assert compiled == ["price > 100"]
+        beat(broker, channel, member("G", Subscription("T", "price < 6", "SQL92", 6)))
+        newer = request("T", expression=None, version=6)
+        assert [each.body for each in await pull(broker, newer).messages()] == [b"5"]
+        assert refused(broker, newer._replace(subscription_version=7)).reason is Reason.SUBSCRIPTION_NOT_LATEST
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+async def test_held_pull_is_woken_by_what_it_wants_only(tagged: bool) -> None:
+    async with running() as broker:
+        await broker.topics.set(TopicConfig("T"))
+        asked = request("T", expression="A", suspend_ms=LONG_MS) if tagged else sql("price > 100", suspend_ms=LONG_MS)
+        held = pull(broker, asked)
+        for _ in range(PULL_SCAN_MAX + 100):
+            other = message("T", tag="B") if tagged else message("T", properties="price\x015\x02")
+            broker.send.send(other, "TBW102", 4, HERE, lambda put, error: None)
+        await settled(broker)
+        assert held.outcomes == []
+        await send(broker, message("T", b"wanted", tag="A", properties="price\x01500\x02"))
+        at = PULL_SCAN_MAX + 100
+        assert numbers(await held.result()) == (PullStatus.FOUND, at + 1, 0, at + 1)
+        assert [(each.body, each.queue_offset) for each in await held.messages()] == [(b"wanted", at)]
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+async def test_end_of_a_filtered_wait_tells_the_client_to_go_on_behind_what_came(tagged: bool) -> None:
+    async with running() as broker:
+        await fill(broker, b"0", tag="A")
+        asked = request("T", 1, expression="A", suspend_ms=60) if tagged else sql("price > 100", 1, suspend_ms=60)
+        held = pull(broker, asked)
+        await fill(broker, b"1", b"2", tag="B")
+        assert held.outcomes == []
+        assert numbers(await held.result()) == (PullStatus.NOTHING_MATCHED, 3, 0, 3)
+        assert numbers(await pull(broker, asked._replace(queue_offset=QueueOffset(3))).result()) == (
+            PullStatus.NOTHING_NEW, 3, 0, 3,
+        )  # fmt: skip
+
+
+async def test_pull_for_tags_reads_nothing_of_the_log_but_what_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as broker:
+        for number in range(50):
+            await fill(broker, b"%d" % number, tag="A" if number == 30 else "B")
+        log, reads = broker.store.log, []
+        read = log.read
+
+        def note(offset: LogOffset, size: int) -> bytes | None:
+            reads.append(offset)
+            return read(offset, size)
+
+        monkeypatch.setattr(log, "read", note)
+        assert [each.body for each in await pull(broker, request("T", expression="A")).messages()] == [b"30"]
+        assert len(reads) == 1
+        assert (await pull(broker, request("T", expression="C")).result()).status is PullStatus.NOTHING_MATCHED
+        assert len(reads) == 1
+
+
+@pytest.mark.parametrize("topic", ["%RETRY%G", "%RETRY%G_T"])
+async def test_what_a_group_has_to_consume_again_is_not_filtered(topic: str) -> None:
+    async with running() as broker:
+        await broker.topics.set(TopicConfig(topic))
+        broker.send.forward(message(topic, b"again", tag="B"), HERE, None)
+        await settled(broker)
+        for asked in (request(topic, expression="A"), sql("price > 100")._replace(topic=topic)):
+            assert [each.body for each in await pull(broker, asked).messages()] == [b"again"]
+        other = request(topic, expression="A", group="H")
+        assert (await pull(broker, other).result()).status is PullStatus.NOTHING_MATCHED
+
+
 # Refusals
+
+
+def forbidden_by(broker: Broker, asked: PullRequest) -> Forbids:
+    found = refused(broker, asked)
+    assert isinstance(found, Forbidden)
+    assert found.reason is Reason.NO_PERMISSION
+    return found.by
+
+
+async def test_who_forbids_a_pull_is_told() -> None:
+    async with running() as broker:
+        await fill(broker, b"1")
+        await broker.topics.set(TopicConfig("Closed", perm=Perm.WRITE))
+        await broker.groups.set(GroupConfig("Off", consume_enable=False))
+        assert forbidden_by(broker, request("T", group="Off")) is Forbids.GROUP
+        assert forbidden_by(broker, request("Closed")) is Forbids.TOPIC
+        await broker.groups.set_readable("G", "T", False)
+        assert forbidden_by(broker, request("T")) is Forbids.SUBSCRIPTION
+        assert (await pull(broker, request("T", group="H")).result()).status is PullStatus.FOUND
+        await broker.groups.set_readable("G", "T", True)
+        assert (await pull(broker, request("T")).result()).status is PullStatus.FOUND
+
+
+async def test_group_that_may_not_broadcast_is_refused_when_it_does() -> None:
+    async with running() as broker:
+        await fill(broker, b"1")
+        await broker.groups.set(GroupConfig("G", consume_broadcast_enable=False))
+        channel, asked = FakeChannel(), request("T", expression=None)
+        beat(broker, channel, member("G", "T", model=MessageModel.BROADCASTING))
+        assert forbidden_by(broker, asked) is Forbids.BROADCAST
+        assert (await pull(broker, request("T")).result()).status is PullStatus.FOUND  # with its own subscription
+        beat(broker, channel, member("G", "T", model=MessageModel.CLUSTERING))
+        assert (await pull(broker, asked).result()).status is PullStatus.FOUND
+
+
+async def test_pending_reset_is_told_to_the_next_pull_and_to_one_that_is_held() -> None:
+    async with running() as broker:
+        await fill(broker, b"1", b"2", b"3")
+        held = pull(broker, request("T", 3, commit=3, suspend_ms=LONG_MS))
+        broker.offsets.commit("G", "T", 0, QueueOffset(3))
+        await broker.resets.reset("G", "T", {0: QueueOffset(1)})
+        assert numbers(await held.result()) == (PullStatus.OFFSET_MOVED, 1, 0, 3)
+        assert numbers(await pull(broker, request("T", 2)).result()) == (PullStatus.OFFSET_MOVED, 1, 0, 3)
+        assert [each.body for each in await pull(broker, request("T", 1)).messages()] == [b"2", b"3"]
+        assert (await pull(broker, request("T", 3)).result()).status is PullStatus.NOTHING_NEW
 
 
 async def test_switched_off_group_is_refused() -> None:
@@ -333,8 +492,10 @@ async def test_bad_expression_is_refused() -> None:
     async with running() as broker:
         await fill(broker, b"1")
         assert refused(broker, request("T", expression="|| ||")).reason is Reason.SUBSCRIPTION_ILLEGAL
-        sql = request("T", expression="a > 1")._replace(expression_type="SQL92")
-        assert refused(broker, sql).reason is Reason.SUBSCRIPTION_ILLEGAL
+        found = refused(broker, sql("a > "))
+        assert found.reason is Reason.SUBSCRIPTION_ILLEGAL
+        assert "column 5" in found.remark
+        assert refused(broker, request("T", expression="a")._replace(expression_type="XPATH")).remark
 
 
 async def test_without_an_expression_the_one_of_the_heartbeat_counts() -> None:
@@ -355,10 +516,13 @@ async def test_without_an_expression_the_one_of_the_heartbeat_counts() -> None:
 async def test_heartbeat_with_an_expression_that_is_not_served_gets_nothing_instead_of_everything() -> None:
     async with running() as broker:
         await fill(broker, b"1")
-        beat(broker, FakeChannel(), member("G", Subscription("T", "a > 1", "SQL92")))
-        found = refused(broker, request("T", expression=None))
-        assert found.reason is Reason.SUBSCRIPTION_ILLEGAL
-        assert "SQL92" in found.remark
+        for wrong, words in ((Subscription("T", "a >", "SQL92"), "column 4"), (Subscription("T", "a", "JS"), "'JS'")):
+            channel = FakeChannel()
+            beat(broker, channel, member("G", wrong))
+            found = refused(broker, request("T", expression=None))
+            assert found.reason is Reason.SUBSCRIPTION_ILLEGAL
+            assert words in found.remark
+            broker.clients.unregister(channel, None, "G")
 
 
 # The piggybacked commit

@@ -61,7 +61,7 @@ async def test_broker_is_known_with_all_its_topics_after_its_start() -> None:
         registering(BrokerConfig("C", "b", nameservers=(address,))) as broker,
     ):
         assert await broker.registrar.wait_for_all(5)
-        assert set(nameserver.routes.topics()) == {"TBW102", "C", "b"}
+        assert set(nameserver.routes.topics()) == {"TBW102", "C", "b", "C_REPLY_TOPIC", "RMQ_SYS_TRACE_TOPIC"}
         route = nameserver.route("TBW102", LOOPBACK)
         assert route.brokers[0].addresses == {0: "127.0.0.1:10911"}
         assert (route.brokers[0].cluster, route.brokers[0].broker_name) == ("C", "b")
@@ -111,7 +111,7 @@ async def test_registration_says_what_rocketmqs_nameserver_wants_to_know() -> No
         assert header.heartbeat_timeout_ms == 120_000
         assert header.enable_acting_master is False
         assert header.body_crc != 0
-        assert set(registration.topics) == {"TBW102", "C", "b"}
+        assert set(registration.topics) == {"TBW102", "C", "b", "C_REPLY_TOPIC", "RMQ_SYS_TRACE_TOPIC"}
         assert registration.version == broker.topics.version
 
 

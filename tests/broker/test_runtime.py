@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,8 @@ from posthouse.broker.broker import Broker
 from posthouse.broker.config import BrokerConfig
 from posthouse.broker.runtime import Runtime
 from posthouse.host import Host
+from posthouse.host.clock import EpochMs
+from posthouse.model.properties import TIMER_DELAY_SEC, encode_properties
 from posthouse.store.config import StoreConfig
 from tests.broker.brokers import host_on, message, pull, request, running, send
 from tests.store.disks import FaultyDisk, ManualClock
@@ -90,12 +93,13 @@ async def test_totals_grow_with_what_is_sent_and_given() -> None:
     async with running() as broker:
         for _ in range(3):
             await send(broker, message("T", b"12345"))
+        size = broker.store.log.committed_offset
         await pull(broker, request("T", 1)).result()
         table = broker.runtime.table()
         assert table["msgPutTotalTodayNow"] == table["putMessageTimesTotal"] == "3"
         assert table["msgGetTotalTodayNow"] == "2"
-        assert table["putMessageSizeTotal"] == "15"
-        assert table["putMessageAverageSize"] == "5.00"
+        assert 3 * 91 < int(table["putMessageSizeTotal"]) < size, "whole records, as RocketMQ counts"
+        assert float(table["putMessageAverageSize"]) == pytest.approx(int(table["putMessageSizeTotal"]) / 3, abs=0.01)
         assert int(table["commitLogMaxOffset"]) == broker.store.log.committed_offset > 0
 
 
@@ -156,26 +160,116 @@ async def test_rates_are_over_ten_seconds_a_minute_and_ten_minutes() -> None:
         runtime, now = runtime_of(broker)
         for second in range(1200):
             now.s += 1
-            broker.send.sent_messages += 60 if second < 1190 else 6
-            broker.pull.given_messages += 10
+            broker.stats.put.messages += 60 if second < 1190 else 6
+            broker.stats.given.messages += 10
+            broker.stats.found_requests += 2
+            broker.stats.missed_requests += 1
             if second % 10 == 9:
                 runtime.sample()
-        assert tps(runtime.table()["putTps"]) == [6.0, (50 * 60 + 10 * 6) / 60, (590 * 60 + 10 * 6) / 600]
-        assert tps(runtime.table()["getTransferredTps"]) == [10.0, 10.0, 10.0]
+        table = runtime.table()
+        assert tps(table["putTps"]) == [6.0, (50 * 60 + 10 * 6) / 60, (590 * 60 + 10 * 6) / 600]
+        assert tps(table["getTransferredTps"]) == [10.0, 10.0, 10.0]
+        assert tps(table["getFoundTps"]) == [2.0, 2.0, 2.0]
+        assert tps(table["getMissTps"]) == [1.0, 1.0, 1.0]
+        assert tps(table["getTotalTps"]) == [3.0, 3.0, 3.0]
 
 
 async def test_rates_right_after_the_start_are_over_the_time_that_there_was() -> None:
     async with running() as broker:
         runtime, now = runtime_of(broker)
-        broker.send.sent_messages += 8
+        broker.stats.put.messages += 8
         assert tps(runtime.table()["putTps"]) == [8.0, 8.0, 8.0]
         now.s += 4
         assert tps(runtime.table()["putTps"]) == [2.0, 2.0, 2.0]
 
 
+async def test_totals_of_the_morning_are_what_they_were_at_midnight() -> None:
+    clock = HourClock()
+    async with running(host=host_on(FaultyDisk(), clock)) as broker:
+        for hour, put, given in ((9, 5, 4), (23, 3, 2), (0, 2, 1), (9, 10, 10), (1, 7, 7)):
+            clock.hour = hour
+            broker.runtime.sample()
+            broker.stats.put.messages += put
+            broker.stats.given.messages += given
+        table = broker.runtime.table()
+        assert (table["msgPutTotalYesterdayMorning"], table["msgGetTotalYesterdayMorning"]) == ("8", "6")
+        assert (table["msgPutTotalTodayMorning"], table["msgGetTotalTodayMorning"]) == ("20", "17")
+        assert (table["msgPutTotalTodayNow"], table["msgGetTotalTodayNow"]) == ("27", "24")
+
+
+async def test_times_to_commit_are_told_by_share_and_by_range() -> None:
+    clock = ManualClock(1000)
+    async with running(host=host_on(FaultyDisk(), clock)) as broker:
+        await send(broker, message("T"))
+        table = broker.runtime.table()
+        assert (table["putLatency99"], table["putMessageEntireTimeMax"]) == ("0.00", "0")
+        done = asyncio.ensure_future(send(broker, message("T")))
+        await asyncio.sleep(0)
+        clock.at_ms += 30
+        await done
+        table = broker.runtime.table()
+        assert table["putMessageDistributeTime"].startswith("[<=0ms]:1 [0~10ms]:0 [10~50ms]:1 [50~100ms]:0 ")
+        assert (table["putLatency99"], table["putMessageEntireTimeMax"]) == ("50.00", "30")
+
+
+async def test_delayed_messages_are_counted_as_they_come_wait_and_go() -> None:
+    clock = ManualClock(1_000_000)
+    async with running(host=host_on(FaultyDisk(), clock)) as broker:
+        runtime, now = runtime_of(broker)
+        for seconds in ("5", "5", "500"):
+            await send(broker, message("T", properties=encode_properties({TIMER_DELAY_SEC: seconds})))
+        now.s += 60
+        table = runtime.table()
+        assert (table["timerCongestNum"], table["timerReadBehind"]) == ("3", "0")
+        assert (table["timerEnqueueTps"], table["timerDequeueTps"]) == ("0.05", "0.00")
+        runtime.sample()
+        broker.timers.delivered += 60
+        now.s += 60
+        assert runtime.table()["timerDequeueTps"] == "1.00"
+
+
+async def test_messages_that_could_not_be_stored_are_counted() -> None:
+    disk = FaultyDisk()
+    async with running(host=host_on(disk)) as broker:
+        disk.failing = lambda what: "log/" in what
+        await send(broker, message("T"))
+        assert broker.runtime.table()["putMessageFailedTimes"] == "1"
+
+
+async def test_names_are_those_of_rocketmq() -> None:
+    """All that its 5.3.3 gives, but the offsets of delay levels and one ratio per path of a log."""
+    async with running() as broker:
+        assert not set(NAMES.split()) - broker.runtime.table().keys()
+
+
+NAMES = """
+brokerActive brokerVersionDesc brokerVersion msgPutTotalYesterdayMorning msgPutTotalTodayMorning msgPutTotalTodayNow
+msgGetTotalYesterdayMorning msgGetTotalTodayMorning msgGetTotalTodayNow dispatchBehindBytes pageCacheLockTimeMills
+earliestMessageTimeStamp startAcceptSendRequestTimeStamp timerReadBehind timerOffsetBehind timerCongestNum
+timerEnqueueTps timerDequeueTps remainTransientStoreBufferNumbs remainHowManyDataToCommit remainHowManyDataToFlush
+commitLogDirCapacity sendThreadPoolQueueSize sendThreadPoolQueueCapacity pullThreadPoolQueueSize
+pullThreadPoolQueueCapacity litePullThreadPoolQueueSize litePullThreadPoolQueueCapacity queryThreadPoolQueueSize
+queryThreadPoolQueueCapacity ackThreadPoolQueueSize ackThreadPoolQueueCapacity sendThreadPoolQueueHeadWaitTimeMills
+pullThreadPoolQueueHeadWaitTimeMills queryThreadPoolQueueHeadWaitTimeMills litePullThreadPoolQueueHeadWaitTimeMills
+ackThreadPoolQueueHeadWaitTimeMills EndTransactionQueueSize EndTransactionThreadPoolQueueCapacity bootTimestamp runtime
+putMessageEntireTimeMax putMessageTimesTotal putMessageFailedTimes putMessageSizeTotal putMessageDistributeTime
+putMessageAverageSize dispatchMaxBuffer getMessageEntireTimeMax putTps getFoundTps getMissTps getTotalTps
+getTransferredTps putLatency99 putLatency999 commitLogDiskRatio consumeQueueDiskRatio commitLogMinOffset
+commitLogMaxOffset
+"""
+
+
 def runtime_of(broker: Broker) -> tuple[Runtime, Now]:
     now = Now()
-    return Runtime(Host.real(), broker.store, broker.send, broker.pull, now, broker.retention), now
+    runtime = Runtime(Host.real(), broker.store, broker.stats, broker.arrivals, broker.timers, now, broker.retention)
+    return runtime, now
+
+
+class HourClock(ManualClock):
+    hour = 8
+
+    def hour_of_day(self, at_ms: EpochMs) -> int:
+        return self.hour
 
 
 class Now:

@@ -60,7 +60,8 @@ async def test_every_broker_has_its_system_topics() -> None:
         assert broker.topics.require("C").config == TopicConfig("C", 16, 16, inherits)
         assert broker.topics.require("b").config == TopicConfig("b", 1, 1, inherits)
         await send(broker, message("T"))
-        assert set(broker.topics.names_of_system()) == {"TBW102", "C", "b"}
+        own = {"TBW102", "C", "b", "C_REPLY_TOPIC", "RMQ_SYS_TRACE_TOPIC"}
+        assert set(broker.topics.names_of_system()) == own
 
 
 async def test_without_auto_creation_an_unknown_topic_is_refused_with_what_to_do() -> None:
@@ -70,7 +71,8 @@ async def test_without_auto_creation_an_unknown_topic_is_refused_with_what_to_do
         assert refused.value.reason is Reason.TOPIC_NOT_EXIST
         assert "'T'" in refused.value.remark
         assert "broker-a" in refused.value.remark
-        assert names(broker.topics) == {"DefaultCluster", "broker-a"}
+        own = {"DefaultCluster", "broker-a", "DefaultCluster_REPLY_TOPIC", "RMQ_SYS_TRACE_TOPIC"}
+        assert names(broker.topics) == own
 
 
 async def test_switching_auto_creation_off_hides_the_template_that_is_there() -> None:
@@ -215,11 +217,11 @@ async def test_deleting_an_unknown_topic_is_no_error_and_no_change() -> None:
 
 
 async def test_past_the_limit_new_topics_are_refused_and_old_ones_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("posthouse.broker.topics.TOPICS_MAX", 4)
+    monkeypatch.setattr("posthouse.broker.topics.TOPICS_MAX", 6)
     async with running() as broker:
         await send(broker, message("T"))
         for attempt in (lambda: send(broker, message("U")), lambda: broker.topics.set(TopicConfig("U"))):
-            with pytest.raises(Refused, match="4 topics") as refused:
+            with pytest.raises(Refused, match="6 topics") as refused:
                 await attempt()
             assert refused.value.reason is Reason.BUSY
         await send(broker, message("T"))

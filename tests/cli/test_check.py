@@ -58,7 +58,7 @@ def test_whole_store_is_told_in_figures_and_ends_with_0(store: Path) -> None:
 
 def test_damage_is_told_with_file_place_meaning_and_remedy_and_ends_with_1(store: Path) -> None:
     segment = first_segment(store)
-    flip(segment, 700)
+    flip(segment, 1000)
     result = run("check", store)
     assert result.exit_code == 1
     assert f"damage  log/{segment.name} at log offset " in result.output
@@ -68,7 +68,7 @@ def test_damage_is_told_with_file_place_meaning_and_remedy_and_ends_with_1(store
 
 
 def test_json_is_one_document_with_the_same_in_it(store: Path) -> None:
-    flip(first_segment(store), 700)
+    flip(first_segment(store), 1000)
     result = run("check", store, "--json")
     assert result.exit_code == 1
     (document,) = [json.loads(line) for line in result.stdout.splitlines()]

@@ -102,3 +102,56 @@ def test_wrong_usage_is_told(server: RunningServer, words: tuple[str, ...]) -> N
     done = server.run("message", "find", "t", *words)
     assert done.returncode == 2
     assert "Error" in done.stderr
+
+
+def test_messages_are_found_by_the_time_at_which_they_were_stored(server: RunningServer, topic: str) -> None:
+    send(server, topic, "old", "--queue", "0")
+    time.sleep(0.05)
+    between_ms = int(time.time() * 1000)
+    time.sleep(0.05)
+    send(server, topic, "new", "--queue", "1")
+    send(server, topic, "newest", "--queue", "0")
+    assert [each["body"] for each in find(server, topic, "--since", "-1h")] == ["newest", "new", "old"]
+    assert [each["body"] for each in find(server, topic, "--since", str(between_ms))] == ["newest", "new"]
+    assert [each["body"] for each in find(server, topic, "--until", str(between_ms))] == ["old"]
+    assert [each["body"] for each in find(server, topic, "--since", "-1h", "--until", str(between_ms))] == ["old"]
+    assert [each["body"] for each in find(server, topic, "--since", "-1h", "-n", "1")] == ["newest"]
+    assert [each["body"] for each in find(server, topic, "--since", "-1h", "--queue", "1")] == ["new"]
+    assert server.run("message", "find", topic, "--until", "-1h").returncode == 4
+
+
+def test_messages_are_found_by_offset(server: RunningServer, topic: str) -> None:
+    for body, queue in (("a0", "0"), ("b0", "1"), ("a1", "0")):
+        send(server, topic, body, "--queue", queue)
+    assert [each["body"] for each in find(server, topic, "--offset", "1")] == ["a1"]
+    assert [each["body"] for each in find(server, topic, "--offset", "0")] == ["b0", "a0"]
+    assert [each["body"] for each in find(server, topic, "--offset", "0", "--queue", "0")] == ["a0"]
+    for words in (("--offset", "2"), ("--offset", "1", "--queue", "1"), ("--offset", "0", "--queue", "2")):
+        assert server.run("message", "find", topic, *words).returncode == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--queue", "1"),
+        ("--offset", "1", "--since", "-1h"),
+        ("--key", "k", "--offset", "1"),
+        ("--id", "i", "--queue", "1"),
+        ("--since", "noon"),
+    ],
+)
+def test_questions_that_make_no_sense_are_told(server: RunningServer, words: tuple[str, ...]) -> None:
+    done = server.run("message", "find", "t", *words)
+    assert done.returncode == 2
+    assert "Error" in done.stderr
+
+
+def test_what_is_not_found_is_named(server: RunningServer, topic: str) -> None:
+    for words, said in (
+        (("--key", "7"), "no message with key '7' that is still kept"),
+        (("--offset", "9", "--queue", "1"), "no message at offset 9 of queue 1 that is still kept"),
+        (("--since", "-1h"), "no message of that time that is still kept"),
+    ):
+        done = server.run("message", "find", topic, *words)
+        assert (done.returncode, done.stdout) == (4, ""), words
+        assert said in done.stderr

@@ -6,7 +6,16 @@ import json
 
 import pytest
 
-from posthouse.cli.screen import body_text, message_document, message_line, printable, show_json, show_table, time_text
+from posthouse.cli.screen import (
+    CELL_CHARS_MAX,
+    body_text,
+    message_document,
+    message_line,
+    printable,
+    show_json,
+    show_table,
+    time_text,
+)
 from posthouse.host.clock import EpochMs
 from posthouse.model.message import Endpoint, StoredMessage
 from posthouse.model.offsets import LogOffset, QueueOffset
@@ -71,3 +80,9 @@ def test_keys_of_the_json_stay_as_they_are() -> None:
         "stored_at_ms": 2000, "reconsume_times": 0, "body": None, "body_base64": "/w==",
     }  # fmt: skip
     assert message_document(stored(), b"x") | {"body": "x", "body_base64": None} == message_document(stored(), b"x")
+
+
+def test_a_long_body_is_cut_where_a_table_shows_it() -> None:
+    assert body_text(b"x" * CELL_CHARS_MAX, CELL_CHARS_MAX) == "x" * CELL_CHARS_MAX
+    assert body_text(b"x" * 5000, CELL_CHARS_MAX) == "x" * CELL_CHARS_MAX + "… (5000 bytes)"
+    assert body_text(b"x" * 5000) == "x" * 5000

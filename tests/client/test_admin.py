@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from posthouse.client import admin as admin_module
+from posthouse.client import asking as asking_module
 from posthouse.client.admin import Admin
 from posthouse.client.errors import BadAnswer, BrokerRefused, NoBroker, PosthouseError, Unreachable
 from posthouse.codec.record import encode_record
@@ -73,7 +73,7 @@ async def test_a_topic_is_deleted_from_brokers_and_nameservers(cluster: FakeClus
 
 
 async def test_refusals_say_who_would_not_do_what(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin_module, "VISIBLE_SECONDS", 0.1)
+    monkeypatch.setattr(asking_module, "VISIBLE_SECONDS", 0.1)
     await fill(cluster)
     one, two = cluster.brokers
     async with Admin(cluster.address) as admin:

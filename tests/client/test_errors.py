@@ -59,3 +59,10 @@ def test_a_failed_batch_counts_and_shows_the_first_error() -> None:
     assert failed.code == 13
     assert failed.maybe_stored
     assert failed.outcomes[0] is first
+
+
+def test_a_remedy_is_said_once() -> None:
+    refused = BrokerRefused("broker-a", 17, "topic 'x' does not exist; create it with `posthouse topic create`")
+    assert str(refused).count("posthouse topic create") == 1
+    assert "create it with `posthouse topic create x`" in str(errors.NoRoute("x"))
+    assert "topic create" not in str(errors.NoRoute("%DLQ%billing"))

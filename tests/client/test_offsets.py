@@ -44,7 +44,7 @@ async def open_way(cluster: FakeCluster, topic: str = "t") -> tuple[FakeBroker, 
         ("t", ConsumeFrom.CONSUME_FROM_TIMESTAMP, 40),
         ("%RETRY%g", ConsumeFrom.CONSUME_FROM_LAST_OFFSET, 0),
         ("%RETRY%g", ConsumeFrom.CONSUME_FROM_FIRST_OFFSET, 0),
-        ("%RETRY%g", ConsumeFrom.CONSUME_FROM_TIMESTAMP, 90),
+        ("%RETRY%g", ConsumeFrom.CONSUME_FROM_TIMESTAMP, 0),
     ],
 )
 async def test_where_a_group_begins(cluster: FakeCluster, topic: str, start: ConsumeFrom, wanted: int) -> None:

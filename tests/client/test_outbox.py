@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import zlib
 from itertools import pairwise
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -56,6 +57,11 @@ def test_a_body_is_compressed_only_if_large_and_smaller_for_it(body: bytes, over
     packed = pack(Message("t", body), "ID", over)
     assert bool(packed.sys_flag & SysFlag.COMPRESSED) is compressed
     assert (zlib.decompress(packed.body) if compressed else packed.body) == body
+
+
+def test_text_is_no_body() -> None:
+    with pytest.raises(MessageIllegal, match="send bytes"):
+        pack(Message("t", cast(bytes, "text")), "ID")
 
 
 def test_what_brokers_refuse_is_refused_here() -> None:

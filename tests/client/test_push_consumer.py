@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
-from posthouse.client import push_consumer as push_module
+from posthouse.client import concurrently as concurrently_module
+from posthouse.client import reading as reading_module
+from posthouse.client.errors import BrokerRefused
 from posthouse.client.push_consumer import PushConsumer
 from posthouse.client.received import ReceivedMessage
+from posthouse.client.subscribing import Sql
 from posthouse.codec.remoting.bodies.consumers import encode_consumer_list
 from posthouse.codec.remoting.bodies.heartbeat import decode_heartbeat
 from posthouse.codec.remoting.codes import RequestCode, ResponseCode
@@ -23,6 +27,7 @@ from posthouse.model.message import MessageQueue, SysFlag
 from posthouse.model.offsets import QueueOffset
 from tests.client.conftest import FakeBroker, FakeCluster, until
 from tests.client.records import pull_answer, record
+from tests.client.test_locks import Keeper
 
 pytestmark = pytest.mark.asyncio
 
@@ -122,7 +127,7 @@ async def test_an_offset_outside_of_the_queue_is_corrected_and_committed(cluster
 async def test_errors_of_a_pull_are_waited_out_and_logged_once(
     cluster: FakeCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push_module, "ERROR_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(reading_module, "ERROR_PAUSE_SECONDS", 0.02)
     queue = Queue(cluster, await cluster.add_broker())
     queue.fill(1)
     queue.broker.refuse(PULL, ResponseCode.SYSTEM_ERROR, "trouble")
@@ -146,7 +151,7 @@ async def test_a_broker_that_does_not_hold_pulls_is_not_asked_all_the_time(clust
 async def test_what_cannot_be_put_back_is_handled_here_again(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push_module, "LOCAL_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(concurrently_module, "LOCAL_RETRY_SECONDS", 0.05)
     queue = Queue(cluster, await cluster.add_broker())
     queue.fill(3)
     queue.broker.refuse(RequestCode.CONSUMER_SEND_MSG_BACK, ResponseCode.REQUEST_CODE_NOT_SUPPORTED)
@@ -160,7 +165,8 @@ async def test_what_cannot_be_put_back_is_handled_here_again(
 
     async with consumer(cluster, handle) as one:
         await until(lambda: len(attempts) == 3)
-        inbox = one._inboxes[MessageQueue("t", queue.broker.name, 0)]
+        inbox = one._own[MessageQueue("t", queue.broker.name, 0)].inbox
+        assert inbox is not None
         assert inbox.commit_offset == 1  # it holds the offset back until it is done
         await until(lambda: inbox.commit_offset == QueueOffset(3))
     assert attempts == [1, 2, 3, 4]
@@ -243,3 +249,40 @@ async def test_a_consumer_whose_broker_forgot_it_says_again_that_it_is_there(clu
 async def test_at_least_one_handler_must_run(cluster: FakeCluster, concurrency: int) -> None:
     with pytest.raises(ValueError, match="at least one handler"):
         consumer(cluster, lambda message: None, concurrency=concurrency)
+
+
+async def test_what_is_no_handler_and_no_place_to_begin_is_said_at_once(cluster: FakeCluster) -> None:
+    with pytest.raises(ValueError, match="the handler is 3"):
+        consumer(cluster, cast(Any, 3))
+    with pytest.raises(ValueError, match=r"from_where='start'; give .* ConsumeFrom\."):
+        consumer(cluster, lambda message: None, from_where=cast(Any, "start"))
+
+
+async def test_an_expression_that_a_broker_does_not_serve_is_said_at_the_start(cluster: FakeCluster) -> None:
+    queue = Queue(cluster, await cluster.add_broker())
+    queue.broker.refuse(RequestCode.CHECK_CLIENT_CONFIG, ResponseCode.SYSTEM_ERROR, "no filtering by property")
+    one = PushConsumer("g", cluster.address, subscribe={"t": Sql("a > 3")}, handler=lambda message: None)
+    with pytest.raises(BrokerRefused, match=r"serve the expression 'a > 3' for t .*no filtering by property"):
+        await one.start()
+    assert queue.broker.count(PULL) == 0
+
+
+async def test_a_reset_of_an_operator_reaches_a_paused_and_an_ordered_consumer(cluster: FakeCluster) -> None:
+    queue = Queue(cluster, await cluster.add_broker())
+    queue.fill(10)
+    stored = [0]
+    queue.broker.answers[RequestCode.QUERY_CONSUMER_OFFSET] = lambda command: response(
+        0, command.request_id, {"offset": str(stored[0])}
+    )
+    Keeper(queue.broker)
+    got: list[int] = []
+    mine = MessageQueue("t", queue.broker.name, 0)
+    async with consumer(cluster, lambda message: got.append(message.queue_offset), ordered=True) as one:
+        await until(lambda: len(got) == 10)
+        one.pause()
+        body = write_json({"offsetTable": {mine: 7}})
+        queue.broker.peers[0].tell(RequestCode.RESET_CONSUMER_CLIENT_OFFSET, {"topic": "t", "group": "g"}, body)
+        await until(lambda: 7 in queue.committed())
+        one.resume()
+        await until(lambda: len(got) == 13)
+    assert got[10:] == [7, 8, 9]

@@ -23,8 +23,11 @@ from posthouse.codec.record import (
     peek_size,
     peek_stored_at_ms,
     record_properties,
+    record_properties_bytes,
     record_size,
     record_summary,
+    tail_at,
+    tail_properties,
 )
 from posthouse.host.clock import EpochMs
 from posthouse.model.filter import tag_hash
@@ -148,6 +151,28 @@ def test_peeks_and_summary_agree_with_the_whole_message(
     assert (summary.topic, summary.sys_flag) == (whole.topic, whole.sys_flag)
     assert summary.tag_hash == tag_hash(pairs.get("TAGS", ""))
     assert record_properties(data, 3) == text
+
+
+@given(new_messages, properties, endpoints)
+def test_properties_are_found_without_the_body(
+    message: NewMessage, pairs: dict[str, str], store_host: Endpoint
+) -> None:
+    text = encode_properties(pairs)
+    data = record(message, text, store_host)
+    at = tail_at(data[:HEAD_BYTES_MAX])
+    assert tail_properties(data[:HEAD_BYTES_MAX], data[at:]) == text.encode()
+    assert record_properties_bytes(b"before" + data, 6) == text.encode()
+
+
+def test_a_wrong_length_before_the_properties_is_refused() -> None:
+    data = bytearray(record(MESSAGE._replace(body=b"x" * 300)))
+    at = tail_at(data)
+    for wrong in (data[at:-1], data[at:] + b"x", bytes((120,)) + data[at + 1 :]):
+        with pytest.raises(RecordError):
+            tail_properties(data, wrong)
+    data[at - 300 - 2] ^= 0x40  # the length of the body
+    with pytest.raises(RecordError):
+        tail_at(data)
 
 
 def test_summary_hashes_the_tag() -> None:

@@ -6,7 +6,8 @@ lies in the given data folder. `with ApacheRocketMQ(data) as rocketmq:` returns 
 the route of TBW102 can be had, and has stopped both processes when it is left.
 
 What must stay true: nothing is patched, and only settings are changed that keep it small and on loopback, so that
-"passes against Apache" means what it says. Apart from that every setting has the value that Apache ships.
+"passes against Apache" means what it says, and `enablePropertyFilter`, without which it has no SQL92. Apart from that
+every setting has the value that Apache ships.
 
 In the foreground, and Apache's own admin tool against any server:
 
@@ -49,13 +50,13 @@ _GET_ROUTE = 105
 _SUCCESS = 0
 
 # The JDK hides what RocketMQ uses to unmap its files; Apache's own start scripts open the same doors.
-_OPEN_JDK = (
+OPEN_JDK = (
     "--add-exports=java.base/jdk.internal.ref=ALL-UNNAMED",
     "--add-opens=java.base/java.nio=ALL-UNNAMED",
     "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
 )
 
-_LOGBACK = """<?xml version="1.0" encoding="UTF-8"?>
+LOGBACK = """<?xml version="1.0" encoding="UTF-8"?>
 <configuration>
   <appender name="file" class="ch.qos.logback.core.FileAppender">
     <file>{log}</file>
@@ -193,13 +194,13 @@ class ApacheRocketMQ:
 
     def _launch(self, name: str, main: str, conf: pathlib.Path, classpath: str, *, heap_mib: int) -> int:
         logback = conf.parent / f"{name}.logback.xml"
-        logback.write_text(_LOGBACK.format(log=self.logs / f"{name}.log"), encoding="utf-8")
+        logback.write_text(LOGBACK.format(log=self.logs / f"{name}.log"), encoding="utf-8")
         command = [
             java_path(),
             f"-Xms{min(256, heap_mib)}m",
             f"-Xmx{heap_mib}m",
             f"-XX:MaxDirectMemorySize={max(128, heap_mib)}m",
-            *_OPEN_JDK,
+            *OPEN_JDK,
             f"-Duser.home={self._data / 'user'}",
             f"-Drocketmq.home.dir={self._data / 'home'}",
             f"-Drmq.logback.configurationFile={logback}",
@@ -293,13 +294,13 @@ def mqadmin(
     home = home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     logback = home / "tools.logback.xml"
-    logback.write_text(_LOGBACK.format(log=home / "tools.log"), encoding="utf-8")
+    logback.write_text(LOGBACK.format(log=home / "tools.log"), encoding="utf-8")
     command = [
         java_path(),
         "-Xms64m",
         "-Xmx256m",
         "-XX:TieredStopAtLevel=1",  # the tool lives for a second: half of it would go to the second compiler
-        *_OPEN_JDK,
+        *OPEN_JDK,
         f"-Duser.home={home}",
         f"-Drocketmq.home.dir={home}",
         f"-Drmq.logback.configurationFile={logback}",

@@ -205,7 +205,7 @@ async def test_restart_keeps_topics_groups_offsets_and_messages(tmp_path: Path) 
             broker = broker_of(found)
             assert broker.topics.require("Empty").config == TopicConfig("Empty", 3, 5)
             assert broker.groups.find("G")
-            assert broker.offsets.query("G", "T", 0) == QueueOffset(4)
+            assert await broker.offsets.query("G", "T", 0) == QueueOffset(4)
             assert [each.body for each in await both.messages("T")] == [b"%d" % number for number in range(10)]
             await both.ok(C.SEND_MESSAGE_V2, send_ext("Other"))
 

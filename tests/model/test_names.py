@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posthouse.model.names import check_group, check_topic, is_system_topic, retry_topic
+from posthouse.model.names import check_group, check_topic, is_retry_topic_of, is_system_topic, retry_topic
 from posthouse.model.refusal import Reason, Refused
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789%|_-"
@@ -61,3 +61,11 @@ def test_system_topics_are_known_by_name_or_prefix() -> None:
     assert is_system_topic("TBW102")
     assert is_system_topic("rmq_sys_anything")
     assert not is_system_topic("orders")
+
+
+@pytest.mark.parametrize(
+    ("topic", "is_its"),
+    [("%RETRY%g", True), ("%RETRY%g_t", True), ("%RETRY%g+t", True), ("%RETRY%gg", False), ("%DLQ%g", False)],
+)
+def test_a_group_knows_its_retry_topics(topic: str, is_its: bool) -> None:
+    assert is_retry_topic_of("g", topic) is is_its

@@ -126,6 +126,7 @@ class Opened:
             },
             "groups": sorted(store.groups.live.items()),
             "offsets": without_empty(store.offsets.live),
+            "timers": store.folds.timers.entries(),
             "snapshots": (
                 sorted(map(repr, store.topics.snapshot())),  # type: ignore[call-overload]
                 sorted(map(repr, store.groups.snapshot())),  # type: ignore[call-overload]

@@ -39,6 +39,21 @@ def test_entries_are_read_as_they_were_applied() -> None:
     assert queue.read(Q(9), 3) == [entry(9)]
 
 
+@pytest.mark.asyncio
+async def test_a_scan_gives_the_same_as_plain_tuples() -> None:
+    disk = FaultyDisk()
+    queue = filled(12)
+    queue.add_stretch(on_file(queue, disk, "run", 0, 7))
+    queue.trim(Q(2))
+    for offset in (-1, 0, 1, 2, 3, 6, 7, 11, 12, 99):
+        for count in (1, 3, 100):
+            found = queue.scan(Q(offset), count)
+            assert found == [tuple(each) for each in queue.read_wait(Q(offset), count)]
+    disk.is_cold = True
+    assert queue.scan(Q(3), 2) is None
+    assert queue.scan(Q(8), 1) == [tuple(entry(8))]
+
+
 def test_outside_the_queue_there_is_nothing() -> None:
     queue = filled(3)
     for offset in (-1, 3, 4, 1 << 60):

@@ -6,10 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from posthouse.model.group import GroupRule
 from posthouse.model.offsets import LogOffset, QueueOffset
 from posthouse.store.folds import Folds
+from posthouse.store.group_offsets import GroupOffsets
+from posthouse.store.group_rules import GroupRules
 from posthouse.store.log.scan import Scan, first_position, records_of
 from posthouse.store.log.segments import open_segments
+from posthouse.store.state_record import Kind
 from tests.store.disks import FaultyDisk
 from tests.store.stores import Opened, every_entry, open_store
 
@@ -22,8 +26,11 @@ async def log_of(disk: FaultyDisk, queue_offsets: int = 5) -> Opened:
     for number in range(queue_offsets):
         opened.put("a", b"%d" % number)
         await opened.settled()
+    opened.change(Kind.OFFSETS_SET, GroupOffsets.set_body("g", "a", {0: QueueOffset(1)}, pending=True))
     opened.store.offsets.commit("g", "a", 0, QueueOffset(2))
     opened.write_offsets()
+    opened.change(Kind.OFFSETS_SET, GroupOffsets.set_body("g", "a", {1: QueueOffset(0)}, pending=True))
+    opened.change(Kind.GROUP_RULE, GroupRules.set_body(GroupRule("g", "a", readable=False)))
     await opened.settled()
     return opened
 
@@ -45,6 +52,8 @@ def said(folds: Folds) -> object:
         "topics": {name: (t.id, [every_entry(q) for q in t.queues.values()]) for name, t in folds.topics.live.items()},
         "groups": folds.groups.live,
         "offsets": folds.offsets.live,
+        "resets": (folds.offsets.resets, folds.offsets.snapshot_resets()),
+        "rules": (folds.rules.live, folds.rules.snapshot()),
         "committed": (folds.topics.snapshot(), folds.groups.snapshot(), folds.offsets.snapshot()),
     }
 

@@ -90,9 +90,9 @@ def test_a_key_belongs_to_its_topic() -> None:
 
 def test_keys_are_found_in_the_encoded_properties() -> None:
     text = "X\x01KEYS\x02KEYS\x01a b\x02MYUNIQ_KEY\x01no\x02UNIQ_KEY\x01u\x02"
-    assert set(property_hashes("t", text)) == set(key_hashes("t", "u", "a b"))
-    assert property_hashes("t", "X\x01KEYS\x02") == ()
-    assert property_hashes("t", "") == ()
+    assert set(property_hashes(key_hash("t", ""), None, text)) == set(key_hashes("t", "u", "a b"))
+    assert property_hashes(key_hash("t", ""), None, "X\x01KEYS\x02") == ()
+    assert property_hashes(key_hash("t", ""), None, "") == ()
 
 
 @given(
@@ -105,7 +105,7 @@ def test_keys_are_found_in_the_encoded_properties() -> None:
 def test_keys_in_the_properties_are_those_that_everybody_else_finds(pairs: list[tuple[str, str]], ends: bool) -> None:
     text = "\x02".join(f"{name}\x01{value}" for name, value in pairs) + "\x02" * ends
     want = key_hashes("t", find_property(text, "UNIQ_KEY"), find_property(text, "KEYS"))
-    assert property_hashes("t", text) == want
+    assert property_hashes(key_hash("t", ""), None, text) == want
 
 
 # In memory

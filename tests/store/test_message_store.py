@@ -219,7 +219,7 @@ async def test_a_filter_gives_what_it_wants_and_says_how_far_it_looked() -> None
         opened.put("t", b"%d" % number, tag="TagA" if number % 100 == 99 else "TagB")
     await opened.settled()
     queue = opened.store.topics.live["t"].queue(0)
-    wants = parse_subscription("t", "TagA").matches_hash
+    wants = parse_subscription("t", "TagA").wants_hash
 
     def get(begin: int, count: int = 32, bytes_max: int = 1 << 20) -> tuple[list[bytes], int]:
         found = opened.store.get(queue, Q(begin), count, bytes_max, wants)
@@ -286,7 +286,7 @@ async def test_what_must_be_waited_for_is_warmed_and_then_read_at_once(wanted: s
     await opened.settled()
     disk.is_cold = True
     queue = opened.store.topics.live["t"].queue(0)
-    wants = parse_subscription("t", wanted).matches_hash if wanted else None
+    wants = parse_subscription("t", wanted).wants_hash if wanted else None
     at = Q(0)
     found: list[int] = []
     while at < queue.max_offset:

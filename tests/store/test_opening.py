@@ -6,14 +6,26 @@ from pathlib import Path
 
 import pytest
 
+from posthouse.model.group import FixedSubscription, GroupConfig, GroupRule, RequestMode
+from posthouse.model.message import MessageQueue
 from posthouse.model.offsets import LogOffset, QueueOffset
 from posthouse.store.folds import Folds
+from posthouse.store.group_offsets import GroupOffsets
+from posthouse.store.group_rules import GroupRules
 from posthouse.store.log.engine import GROUP_BYTES_MAX
 from posthouse.store.log.scan import Scan, first_position, records_of
 from posthouse.store.log.segments import open_segments
-from posthouse.store.opening import GROUPS_PER_PART, TOPICS_PER_PART, decode_part, next_offsets
+from posthouse.store.opening import (
+    GROUPS_BYTES_PER_PART,
+    GROUPS_PER_PART,
+    TOPICS_PER_PART,
+    decode_part,
+    next_offsets,
+    opening_bodies,
+)
+from posthouse.store.queue_locks import QueueLocks
 from posthouse.store.run import QueueKey
-from posthouse.store.state_record import Kind, decode_state_record
+from posthouse.store.state_record import Kind, decode_state_record, encode_state_body
 from tests.store.disks import FaultyDisk
 from tests.store.log.recorder import turns
 from tests.store.stores import Opened, open_store
@@ -31,6 +43,13 @@ async def filled(disk: FaultyDisk, messages: int = 60) -> Opened:
             opened.delete("gone")
         if number == 30:
             opened.put("gone", b"anew")
+        if number in (12, 40):  # the first reset is followed, the second is not; one rule is lifted
+            opened.change(Kind.OFFSETS_SET, GroupOffsets.set_body("g", "a", {0: QueueOffset(number)}, pending=True))
+            opened.change(Kind.LOCKS, QueueLocks.body("g", f"c{number}", [MessageQueue("a", "b", number // 12)]))
+            opened.change(Kind.GROUP_RULE, GroupRules.set_body(GroupRule("g", "a", readable=number == 12)))
+            opened.change(Kind.GROUP_RULE, GroupRules.set_body(GroupRule("g", "b", RequestMode.POP, number)))
+        if number == 15:
+            opened.store.offsets.commit("g", "a", 0, QueueOffset(13))
         if number % 10 == 0:
             opened.store.offsets.commit("g", "a", 1, QueueOffset(number // 3))
             opened.write_offsets()
@@ -84,6 +103,12 @@ async def test_the_log_without_its_oldest_segments_gives_the_same_state() -> Non
         assert later.groups.live == whole.groups.live
         assert later.offsets.live == whole.offsets.live
         assert later.offsets.snapshot() == whole.offsets.snapshot()
+        assert later.offsets.resets == whole.offsets.resets == {"g": {"a": {0: 40}}}
+        assert later.offsets.snapshot_resets() == whole.offsets.snapshot_resets()
+        assert later.rules.live == whole.rules.live
+        assert len(whole.rules.live) == 2
+        assert later.locks.live == whole.locks.live == {"g": {("a", 1): "c12", ("a", 3): "c40"}}
+        assert later.locks.snapshot() == whole.locks.snapshot()
         for name, topic in whole.topics.live.items():
             for number, queue in topic.queues.items():
                 assert later.topics.live[name].queue(number).max_offset == queue.max_offset
@@ -161,3 +186,13 @@ async def test_trimming_keeps_the_newest_segment_and_never_goes_back() -> None:
     await opened.store.trim(LogOffset(0))
     assert opened.folds() == before
     await opened.store.close()
+
+
+def test_groups_that_say_much_are_in_parts_of_their_own() -> None:
+    much = tuple(FixedSubscription(f"t{at}", "TAG", "x" * 4000) for at in range(700))
+    groups = [GroupConfig(f"g{at}", fixed_subscriptions=much) for at in range(5)]
+    bodies = opening_bodies((), (*groups, GroupConfig("h")), {}, {}, (), ())
+    found = [group for body in bodies for group in decode_part(body).groups]
+    assert found == [*groups, GroupConfig("h")]
+    assert len(bodies) == 3
+    assert all(len(encode_state_body(body)) < GROUPS_BYTES_PER_PART + 1000 for body in bodies)

@@ -333,6 +333,30 @@ async def test_hour_is_that_of_the_clock_on_the_wall() -> None:
     assert await Running(OLD, StoreConfig(retention_hours=(22,))).round() == [100, 200]
 
 
+@pytest.mark.usefixtures("fast")
+@pytest.mark.asyncio
+async def test_who_asks_for_it_has_what_is_too_old_deleted_at_once_and_at_another_hour() -> None:
+    running = Running(OLD, StoreConfig(retention_hours=(21,)))
+    task = await running_task(running)
+    assert running.store.trimmed == []
+    running.retention.clean_now()
+    await some_looks()
+    assert running.store.trimmed == [100, 200]
+    running.store.log.segments = list(OLD)
+    running.pass_time(60)
+    await some_looks()
+    assert len(running.store.trimmed) == 2, "asked once, done once"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.asyncio
+async def test_settings_that_are_changed_count_from_the_next_round_on() -> None:
+    running = Running(OLD, StoreConfig(retention_hours=(21,)))
+    running.retention.use(ANY_HOUR)
+    assert await running.round() == [100, 200]
+
+
 @pytest.mark.asyncio
 async def test_between_two_deletions_there_is_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("posthouse.store.retention.PAUSE_S", 0.02)

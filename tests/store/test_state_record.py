@@ -65,4 +65,11 @@ def test_kinds_keep_their_numbers() -> None:
         "GROUP_DELETED": 4,
         "OFFSETS": 5,
         "OPENING": 6,
+        "TIMERS_ENDED": 7,
+        "POPPED": 9,
+        "POP_CHANGED": 10,
+        "REVIVED": 11,
+        "OFFSETS_SET": 12,
+        "GROUP_RULE": 13,
+        "LOCKS": 14,
     }

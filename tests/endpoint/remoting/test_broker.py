@@ -35,7 +35,7 @@ def test_every_code_has_one_row() -> None:
 
 def test_what_is_asked_for_each_message_costs_no_task() -> None:
     frequent = {C.SEND_MESSAGE, C.SEND_MESSAGE_V2, C.SEND_BATCH_MESSAGE, C.PULL_MESSAGE, C.LITE_PULL_MESSAGE}
-    frequent |= {C.UPDATE_CONSUMER_OFFSET, C.QUERY_CONSUMER_OFFSET, C.HEART_BEAT}
+    frequent |= {C.UPDATE_CONSUMER_OFFSET, C.HEART_BEAT}
     assert {row.lane.name for row in ROUTES if row.code in frequent} == {"hot"}
 
 

@@ -140,12 +140,21 @@ async def test_group_without_members_has_the_codes_that_clients_and_tools_know()
 
 @pytest.mark.parametrize(
     "expression, kind, code",
-    [("*", "TAG", 0), ("A || B", "TAG", 0), ("||", "TAG", R.SUBSCRIPTION_PARSE_FAILED), ("a > 1", "SQL92", 23)],
+    [
+        ("*", "TAG", 0),
+        ("A || B", "TAG", 0),
+        ("||", "TAG", R.SUBSCRIPTION_PARSE_FAILED),
+        ("a > 1", "SQL92", 0),
+        ("a > ", "SQL92", R.SUBSCRIPTION_PARSE_FAILED),
+        ("a > 1", "XPATH", R.SUBSCRIPTION_PARSE_FAILED),
+    ],
 )
 async def test_subscription_is_checked_before_a_consumer_starts(expression: str, kind: str, code: int) -> None:
     async with house() as found, client(found.broker_address) as asking:
         check = ClientCheck("me", "G", "", Subscription("T", expression, kind))
-        assert (await asking.ask(C.CHECK_CLIENT_CONFIG, body=encode_client_check(check))).code == code
+        answer = await asking.ask(C.CHECK_CLIENT_CONFIG, body=encode_client_check(check))
+        assert answer.code == code
+        assert expression != "a > " or "column 5" in (answer.remark or "")
 
 
 async def test_heartbeat_makes_the_group_and_its_retry_topic_with_a_route() -> None:

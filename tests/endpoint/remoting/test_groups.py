@@ -1,7 +1,8 @@
-"""Consumer groups over the wire: 200, 201, 207, 208, 225, 352."""
+"""Consumer groups over the wire: 200, 201, 207, 208, 225, 352, 353."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from posthouse.codec.remoting.bodies.groups import (
     decode_group_config,
     decode_group_table,
+    decode_readable,
     encode_group_config,
     encode_group_config_list,
 )
@@ -19,7 +21,7 @@ from posthouse.model.offsets import QueueOffset
 from posthouse.model.stats import QueueProgress
 from posthouse.model.topic import TopicConfig
 from tests.broker.brokers import host_on, member
-from tests.endpoint.clients import C, Client, R, client, house
+from tests.endpoint.clients import C, Client, R, client, house, pull_ext
 from tests.endpoint.remoting.test_broker import broker_of
 from tests.store.disks import FaultyDisk, ManualClock
 
@@ -117,3 +119,36 @@ async def test_offset_past_the_end_does_not_break_the_figures() -> None:
 
 def progress(broker: int, consumer: int, at_ms: int) -> QueueProgress:
     return QueueProgress(broker, consumer, consumer, at_ms)  # type: ignore[arg-type]
+
+
+async def test_topic_is_taken_away_from_a_group_and_given_back() -> None:
+    async with house() as found, client(found.broker_address) as admin:
+        await broker_of(found).topics.set(TopicConfig("T", 1, 1))
+        asked = {"group": "G", "topic": "T"}
+        assert (await admin.ask(C.UPDATE_AND_GET_GROUP_FORBIDDEN, asked | {"readable": False})).code == (
+            R.SUBSCRIPTION_GROUP_NOT_EXIST
+        )
+        await admin.beat(member("G", "T"))
+        answer = await admin.ok(C.UPDATE_AND_GET_GROUP_FORBIDDEN, asked | {"readable": False})
+        assert decode_readable(answer.body) == ("G", "T", False)
+        assert (await admin.ask(C.PULL_MESSAGE, pull_ext("T", 0))).code == R.NO_PERMISSION
+        table = decode_group_table((await admin.ok(C.GET_ALL_SUBSCRIPTIONGROUP_CONFIG)).body)
+        assert table.forbidden == {"G": {"T": 4}}
+        await admin.ok(C.UPDATE_AND_GET_GROUP_FORBIDDEN, asked | {"readable": True})
+        assert decode_readable((await admin.ok(C.UPDATE_AND_GET_GROUP_FORBIDDEN, asked)).body) == ("G", "T", True)
+        assert (await admin.ask(C.PULL_MESSAGE, pull_ext("T", 0))).code == R.PULL_NOT_FOUND
+
+
+async def test_every_field_of_a_group_comes_back() -> None:
+    body = (
+        b'{"groupName":"G","consumeEnable":false,"consumeFromMinEnable":false,"consumeBroadcastEnable":false,'
+        b'"consumeMessageOrderly":true,"retryQueueNums":3,"retryMaxTimes":7,"brokerId":2,'
+        b'"whichBrokerWhenConsumeSlowly":3,"notifyConsumerIdsChangedEnable":false,"groupSysFlag":5,'
+        b'"consumeTimeoutMinute":6,"attributes":{"a":"b"},'
+        b'"groupRetryPolicy":{"type":"EXPONENTIAL","exponentialRetryPolicy":{"initial":1,"max":2,"multiplier":3}},'
+        b'"subscriptionDataSet":[{"topic":"T","expressionType":"TAG","expression":"x","version":9}]}'
+    )
+    async with house() as found, client(found.broker_address) as admin:
+        await admin.ok(C.UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, body=body)
+        answer = await admin.ok(C.GET_SUBSCRIPTIONGROUP_CONFIG, {"group": "G"})
+        assert json.loads(answer.body) == json.loads(body)

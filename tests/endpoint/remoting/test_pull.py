@@ -75,7 +75,8 @@ async def test_pull_without_a_message_has_its_code_and_the_four_numbers(
         ({"sysFlag": 0}, R.SUBSCRIPTION_NOT_EXIST),
         ({"sysFlag": 0, "consumerGroup": "Member", "subVersion": 6}, R.SUBSCRIPTION_NOT_LATEST),
         ({"subscription": "||"}, R.SUBSCRIPTION_PARSE_FAILED),
-        ({"expressionType": "SQL92", "subscription": "a > 1"}, R.SUBSCRIPTION_PARSE_FAILED),
+        ({"expressionType": "SQL92", "subscription": "a > "}, R.SUBSCRIPTION_PARSE_FAILED),
+        ({"expressionType": "SQL92", "subscription": ""}, R.SUBSCRIPTION_PARSE_FAILED),
         ({"subscription": "x" * 5000}, R.SUBSCRIPTION_PARSE_FAILED),
         ({"queueOffset": "x"}, R.SYSTEM_ERROR),
     ],
@@ -92,6 +93,28 @@ async def test_refused_pull_is_answered_with_its_code(changes: dict[str, Any], c
         assert answer.code == code
         assert answer.remark
         assert broker.arrivals.waiting == 0
+
+
+async def test_answer_says_who_forbids_the_pull() -> None:
+    async with house() as found, client(found.broker_address) as consumer:
+        await consumer.send("T")
+        broker = broker_of(found)
+        await broker.topics.set(TopicConfig("Closed", perm=Perm.WRITE))
+        await broker.groups.set(GroupConfig("Off", consume_enable=False))
+        for changes, by in (({"consumerGroup": "Off"}, "2"), ({"topic": "Closed"}, "3")):
+            answer = await consumer.ask(C.PULL_MESSAGE, pull_ext("T", sysFlag=SUBSCRIPTION) | changes)
+            assert answer.code == R.NO_PERMISSION
+            assert answer.ext_map()["forbiddenType"] == by
+
+
+async def test_sql92_over_the_wire() -> None:
+    async with house() as found, client(found.broker_address) as consumer:
+        for price in ("5", "500"):
+            await consumer.send("T", price.encode(), properties=f"price\x01{price}\x02")
+        stored = await consumer.messages(
+            "T", sysFlag=SUBSCRIPTION, expressionType="SQL92", subscription="price BETWEEN 100 AND 1000"
+        )
+        assert [each.body for each in stored] == [b"500"]
 
 
 async def test_without_the_bit_the_subscription_of_the_heartbeat_counts() -> None:

@@ -130,7 +130,7 @@ async def test_batch_of_too_many_messages_is_refused_and_the_broker_lives() -> N
         ({"defaultTopic": "NoSuchTopic"}, R.TOPIC_NOT_EXIST),
         ({"queueId": 2**31 - 1}, R.INVALID_PARAMETER),
         ({"topic": "%RETRY%Unknown"}, R.SUBSCRIPTION_GROUP_NOT_EXIST),
-        ({"properties": "DELAY\x013\x02"}, R.MESSAGE_ILLEGAL),
+        ({"properties": "DELAY\x01soon\x02"}, R.MESSAGE_ILLEGAL),
         ({"properties": "TRAN_MSG\x01true\x02"}, R.MESSAGE_ILLEGAL),
         ({"properties": "k\x01" + "x" * 40_000}, R.MESSAGE_ILLEGAL),
         ({"queueId": 2**31}, R.SYSTEM_ERROR),
@@ -220,10 +220,10 @@ async def test_failed_disk_is_told_to_all_who_wait_and_the_house_fails() -> None
 async def test_mistake_while_one_answer_is_made_costs_nobody_else_an_acknowledgement(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def mistaken(request_id: int, *args: Any) -> bytes:
+    def mistaken(request_id: int, *args: Any, **named: Any) -> bytes:
         if request_id == bad:
             raise ZeroDivisionError("ours")
-        return encode_send_reply(request_id, *args)
+        return encode_send_reply(request_id, *args, **named)
 
     async with house() as found, client(found.broker_address) as producer:
         await producer.send("T")

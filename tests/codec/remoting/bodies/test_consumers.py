@@ -14,7 +14,7 @@ from posthouse.codec.remoting.bodies.consumers import (
     encode_producer_connections,
 )
 from posthouse.codec.remoting.frame import WireError
-from posthouse.model.connection import ClientConnection, ConsumerConnections
+from posthouse.model.connection import ClientConnection, ConsumerConnections, Disagreement
 from posthouse.model.filter import parse_subscription
 from posthouse.model.group import ConsumeFrom, ConsumeType, MessageModel
 from tests.codec.strategies import gives_a_value_or, int32, samples, subscriptions, word
@@ -27,6 +27,9 @@ groups = st.builds(
     st.sampled_from(ConsumeType),
     st.sampled_from(MessageModel),
     st.sampled_from(ConsumeFrom),
+    st.lists(
+        st.builds(Disagreement, word, st.none() | word, word, int32, st.lists(word, max_size=2).map(tuple)), max_size=2
+    ).map(tuple),
 )
 ONE = ConsumerConnections(
     (ClientConnection("c", "10.0.0.9:4000", "JAVA", 479),),

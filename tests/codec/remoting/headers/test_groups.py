@@ -15,6 +15,7 @@ WIRE: list[tuple[HeaderType[Any], str]] = [
     (groups.DELETE_GROUP, "groupName cleanOffset? removeOffset?"),
     (groups.GET_CONSUMER_CONNECTIONS, "consumerGroup"),
     (groups.GET_PRODUCER_CONNECTIONS, "producerGroup"),
+    (groups.GROUP_FORBIDDEN, "group topic readable?"),
     (groups.GET_CONSUME_STATS, "consumerGroup topic? topicList?"),
 ]
 

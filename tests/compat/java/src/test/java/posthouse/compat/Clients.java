@@ -1,10 +1,13 @@
 package posthouse.compat;
 
+import io.netty.channel.ChannelFuture;
+import java.lang.reflect.Field;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.Deque;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.concurrent.ExecutorService;
@@ -15,6 +18,8 @@ import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.PullStatus;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.SendResult;
@@ -63,7 +68,12 @@ final class Clients implements AfterEachCallback {
 
     /** One more producer, started. */
     DefaultMQProducer newProducer() throws MQClientException {
-        DefaultMQProducer made = connected(new DefaultMQProducer(Server.unique("producers")));
+        return started(new DefaultMQProducer(Server.unique("producers")));
+    }
+
+    /** A producer made by the test: connected, started. */
+    <T extends DefaultMQProducer> T started(T made) throws MQClientException {
+        connected(made);
         made.setSendMsgTimeout(SEND_TIMEOUT_MS);
         shutdowns.push(made::shutdown);
         made.start();
@@ -71,16 +81,30 @@ final class Clients implements AfterEachCallback {
     }
 
     /** A push consumer that reads from the topic's beginning; not yet subscribed, not yet started. */
-    DefaultMQPushConsumer pushConsumer(String group, Inbox inbox) {
-        DefaultMQPushConsumer made = connected(new DefaultMQPushConsumer(group));
+    DefaultMQPushConsumer pushConsumer(String group, MessageListenerConcurrently listener) {
+        DefaultMQPushConsumer made = prepared(new DefaultMQPushConsumer(group));
+        made.registerMessageListener(listener);
+        return made;
+    }
+
+    /** The same for one that keeps the order of each queue. */
+    DefaultMQPushConsumer orderlyConsumer(String group, MessageListenerOrderly listener) {
+        DefaultMQPushConsumer made = prepared(new DefaultMQPushConsumer(group));
+        made.registerMessageListener(listener);
+        return made;
+    }
+
+    /** A push consumer made by the test: connected, reading from the topic's beginning; without a listener. */
+    DefaultMQPushConsumer prepared(DefaultMQPushConsumer made) {
+        connected(made);
         made.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
-        made.registerMessageListener(inbox);
         shutdowns.push(made::shutdown); // of no effect when the test has stopped it itself
         return made;
     }
 
     /** A push consumer of the whole topic, started. */
-    DefaultMQPushConsumer consuming(String group, String topic, Inbox inbox) throws MQClientException {
+    DefaultMQPushConsumer consuming(String group, String topic, MessageListenerConcurrently inbox)
+            throws MQClientException {
         DefaultMQPushConsumer made = pushConsumer(group, inbox);
         made.subscribe(topic, "*");
         made.start();
@@ -93,6 +117,76 @@ final class Clients implements AfterEachCallback {
         made.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         shutdowns.push(made::shutdown);
         return made;
+    }
+
+    /**
+     * What happens to a process that is killed: its connections close, and it says nothing more.
+     *
+     * <p>Apache may handle a heartbeat after the end of its connection, and then counts the client that is gone for two
+     * minutes more: so the heartbeats that a change in the group has caused get a second to arrive.
+     */
+    static void kill(DefaultMQPushConsumer consumer) throws InterruptedException {
+        Thread.sleep(1_000);
+        consumer.getDefaultMQPushConsumerImpl()
+                .getmQClientFactory()
+                .getMQClientAPIImpl()
+                .getRemotingClient()
+                .shutdown();
+    }
+
+    /** Closes the consumer's connections beneath it; it makes new ones when it needs them. */
+    static void cut(DefaultMQPushConsumer consumer) throws ReflectiveOperationException {
+        Object remoting = consumer.getDefaultMQPushConsumerImpl()
+                .getmQClientFactory()
+                .getMQClientAPIImpl()
+                .getRemotingClient();
+        Field table = remoting.getClass().getDeclaredField("channelTables");
+        table.setAccessible(true);
+        for (Object wrapper : List.copyOf(((Map<?, ?>) table.get(remoting)).values())) {
+            Field future = wrapper.getClass().getDeclaredField("channelFuture");
+            future.setAccessible(true);
+            ((ChannelFuture) future.get(wrapper)).channel().close().awaitUninterruptibly();
+        }
+    }
+
+    /** The queues of the topic that the consumer thinks are its own. */
+    static Set<MessageQueue> owned(DefaultMQPushConsumer consumer, String topic) {
+        Set<MessageQueue> owned = new TreeSet<>();
+        for (MessageQueue queue : consumer.getDefaultMQPushConsumerImpl()
+                .getRebalanceImpl()
+                .getProcessQueueTable()
+                .keySet()) {
+            if (queue.getTopic().equals(topic)) {
+                owned.add(queue);
+            }
+        }
+        return owned;
+    }
+
+    /**
+     * Waits until the consumer reads its group's retry topic.
+     *
+     * <p>It learns by itself too that the topic is there now, but only with its next look at the routes (30 s) and its
+     * next sharing of the queues (20 s).
+     */
+    static void awaitRetryQueue(DefaultMQPushConsumer consumer) throws InterruptedException {
+        String topic = "%RETRY%" + consumer.getDefaultMQPushConsumerImpl().groupName();
+        Await.until("a queue of " + topic, Await.REBALANCE.multipliedBy(2), () -> {
+            if (owned(consumer, topic).isEmpty()) {
+                var client = consumer.getDefaultMQPushConsumerImpl().getmQClientFactory();
+                client.updateTopicRouteInfoFromNameServer(topic);
+                client.rebalanceImmediately();
+                Thread.sleep(200);
+            }
+            return !owned(consumer, topic).isEmpty();
+        });
+    }
+
+    /** How many messages the consumer has got and not finished. */
+    static long cached(DefaultMQPushConsumer consumer) {
+        return consumer.getDefaultMQPushConsumerImpl().getRebalanceImpl().getProcessQueueTable().values().stream()
+                .mapToLong(queue -> queue.getMsgCount().get())
+                .sum();
     }
 
     /** A pull consumer, started. */

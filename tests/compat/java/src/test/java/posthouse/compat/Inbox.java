@@ -14,15 +14,21 @@ import org.apache.rocketmq.common.message.MessageExt;
 final class Inbox implements MessageListenerConcurrently {
     private final List<MessageExt> messages = new ArrayList<>();
     private final List<Long> arrivals = new ArrayList<>();
+    private final List<Integer> attempts = new ArrayList<>();
 
     @Override
-    public synchronized ConsumeConcurrentlyStatus consumeMessage(
-            List<MessageExt> delivered, ConsumeConcurrentlyContext context) {
+    public ConsumeConcurrentlyStatus consumeMessage(List<MessageExt> delivered, ConsumeConcurrentlyContext context) {
+        keep(delivered);
+        return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+    }
+
+    /** For listeners that answer otherwise. */
+    synchronized void keep(List<MessageExt> delivered) {
         for (MessageExt message : delivered) {
             messages.add(message);
             arrivals.add(System.nanoTime());
+            attempts.add(message.getReconsumeTimes()); // an orderly client counts on in the same object
         }
-        return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
     }
 
     synchronized int size() {
@@ -36,6 +42,21 @@ final class Inbox implements MessageListenerConcurrently {
     /** System.nanoTime() of the n-th delivery. */
     synchronized long arrivedAt(int index) {
         return arrivals.get(index);
+    }
+
+    /** Milliseconds between the first delivery and the n-th. */
+    synchronized long millisUntil(int index) {
+        return (arrivals.get(index) - arrivals.get(0)) / 1_000_000;
+    }
+
+    /** The reconsumeTimes of each delivery, in order of arrival. */
+    synchronized List<Integer> attempts() {
+        return new ArrayList<>(attempts);
+    }
+
+    /** The bodies as text, in order of arrival. */
+    List<String> arrived() {
+        return all().stream().map(Messages::text).collect(Collectors.toList());
     }
 
     /** The bodies as text, sorted, with repetitions. */

@@ -6,9 +6,12 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.TreeSet;
 import java.util.stream.Collectors;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
+import org.apache.rocketmq.client.consumer.MessageSelector;
+import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 import org.junit.jupiter.api.Test;
@@ -141,6 +144,75 @@ class LitePullConsumerTest {
         assertEquals(5, consumer.offsetForTimestamp(queue, moment));
         seekAndPoll(consumer, Messages.numbered("new", 5),
                 () -> consumer.seek(queue, consumer.offsetForTimestamp(queue, moment)));
+    }
+
+    /** A pull that waits at the broker while the queue is paused still brings what it waited for. */
+    @Test
+    void aPausedQueueGivesNothingUntilItIsResumed() throws Exception {
+        String topic = clients.topic("lite-paused", 1);
+        DefaultLitePullConsumer consumer = clients.litePullConsumer(Server.unique("lite-paused-group"));
+        consumer.start();
+        List<MessageQueue> queues = clients.queues(topic);
+        consumer.assign(queues);
+        clients.send(topic, List.of("before"));
+        poll(consumer, 1);
+
+        consumer.pause(queues);
+        clients.send(topic, List.of("for the pull that waits"));
+        List<MessageExt> last = consumer.poll(Await.QUIET.toMillis());
+        clients.send(topic, List.of("meanwhile"));
+        assertTrue(consumer.poll(Await.QUIET.toMillis()).isEmpty());
+        consumer.resume(queues);
+
+        assertEquals(last.isEmpty() ? List.of("for the pull that waits", "meanwhile") : List.of("meanwhile"),
+                Messages.bodies(poll(consumer, 2 - last.size())));
+    }
+
+    @Test
+    void aSubscriberCanSeekAQueueOfItsOwn() throws Exception {
+        String topic = clients.topic("lite-seek", 1);
+        MessageQueue queue = clients.queues(topic).get(0);
+        clients.send(topic, Messages.numbered("n", 20));
+        DefaultLitePullConsumer consumer = subscribed(Server.unique("lite-seek-group"), topic, "*");
+        poll(consumer, 20);
+
+        seekAndPoll(consumer, Messages.numbered("n", 20).subList(12, 20), () -> consumer.seek(queue, 12));
+    }
+
+    @Test
+    void anSqlExpressionFiltersASubscribersMessages() throws Exception {
+        String topic = clients.topic("lite-sql", 2);
+        for (int number = 0; number < 20; number++) {
+            Message message = Messages.message(topic, "n-" + number);
+            message.putUserProperty("number", Integer.toString(number));
+            clients.send(message);
+        }
+        DefaultLitePullConsumer consumer = clients.litePullConsumer(Server.unique("lite-sql-group"));
+        consumer.subscribe(topic, MessageSelector.bySql("number BETWEEN 5 AND 7"));
+        consumer.start();
+
+        assertEquals(List.of("n-5", "n-6", "n-7"), Messages.bodies(poll(consumer, 3)));
+        assertTrue(consumer.poll(Await.QUIET.toMillis()).isEmpty());
+    }
+
+    @Test
+    void committedOffsetsCanBeWrittenByHand() throws Exception {
+        String topic = clients.topic("lite-by-hand", 1);
+        MessageQueue queue = clients.queues(topic).get(0);
+        String group = Server.unique("lite-by-hand-group");
+        clients.send(topic, Messages.numbered("n", 10));
+        DefaultLitePullConsumer consumer = clients.litePullConsumer(group);
+        consumer.setAutoCommit(false);
+        consumer.subscribe(topic, "*");
+        consumer.start();
+        poll(consumer, 10);
+
+        consumer.commitSync(Map.of(queue, 4L), true);
+
+        assertEquals(4, consumer.committed(queue));
+        consumer.shutdown();
+        DefaultLitePullConsumer again = subscribed(group, topic, "*");
+        assertEquals(Messages.numbered("n", 10).subList(4, 10), Messages.bodies(poll(again, 6)));
     }
 
     private DefaultLitePullConsumer subscribed(String group, String topic, String tags) throws Exception {

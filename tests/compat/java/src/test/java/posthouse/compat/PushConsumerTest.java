@@ -89,9 +89,9 @@ class PushConsumerTest {
         DefaultMQPushConsumer staying = clients.consuming(group, topic, stays);
         DefaultMQPushConsumer leaving = clients.consuming(group, topic, leaves);
         Await.until("two queues for each consumer", Await.REBALANCE,
-                () -> owned(staying, topic).size() == 2 && owned(leaving, topic).size() == 2);
-        Set<MessageQueue> both = new TreeSet<>(owned(staying, topic));
-        both.addAll(owned(leaving, topic));
+                () -> Clients.owned(staying, topic).size() == 2 && Clients.owned(leaving, topic).size() == 2);
+        Set<MessageQueue> both = new TreeSet<>(Clients.owned(staying, topic));
+        both.addAll(Clients.owned(leaving, topic));
         assertEquals(4, both.size(), "each queue has one owner");
 
         List<String> shared = Messages.numbered("shared", 80);
@@ -110,7 +110,7 @@ class PushConsumerTest {
         Await.until("all 80 that were sent after one has left", Await.REBALANCE,
                 () -> stays.distinctBodies().containsAll(after));
 
-        assertEquals(4, owned(staying, topic).size());
+        assertEquals(4, Clients.owned(staying, topic).size());
         assertEquals(left, leaves.size());
         assertTrue(stays.size() >= before + 80);
         assertEquals(0, stays.bodies().stream().filter(body -> !after.contains(body)).count() - before,
@@ -127,7 +127,7 @@ class PushConsumerTest {
             consumers.add(clients.consuming(group, topic, inbox));
         }
         for (DefaultMQPushConsumer consumer : consumers) {
-            Await.until("two of six queues", Await.REBALANCE, () -> owned(consumer, topic).size() == 2);
+            Await.until("two of six queues", Await.REBALANCE, () -> Clients.owned(consumer, topic).size() == 2);
         }
 
         List<String> bodies = Messages.numbered("n", 60);
@@ -140,19 +140,6 @@ class PushConsumerTest {
         inboxes.forEach(inbox -> received.addAll(inbox.bodies()));
         received.sort(null);
         assertEquals(bodies, received);
-    }
-
-    private static Set<MessageQueue> owned(DefaultMQPushConsumer consumer, String topic) {
-        Set<MessageQueue> owned = new TreeSet<>();
-        for (MessageQueue queue : consumer.getDefaultMQPushConsumerImpl()
-                .getRebalanceImpl()
-                .getProcessQueueTable()
-                .keySet()) {
-            if (queue.getTopic().equals(topic)) {
-                owned.add(queue);
-            }
-        }
-        return owned;
     }
 
     private static TreeSet<String> union(Inbox one, Inbox two) {
