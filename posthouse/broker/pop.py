@@ -33,6 +33,7 @@ from posthouse.host.clock import Clock, EpochMs
 from posthouse.model.filter import Subscription, parse_subscription
 from posthouse.model.limits import (
     ATTEMPT_ID_CHARS_MAX,
+    COLD_READS_MAX,
     POP_INVISIBLE_MS_MAX,
     POP_MESSAGES_MAX,
     POP_POLL_MS_MAX,
@@ -287,6 +288,11 @@ class PopService:
     def _freed(self, queue: GroupQueue) -> None:
         self.waiting.wake(queue.group, queue.topic)
 
+    def check_room(self) -> None:
+        """Raises Refused(BUSY) while too many pops wait for the device, or for their turn."""
+        if len(self._tasks) >= COLD_READS_MAX:
+            raise Refused(Reason.BUSY, f"{COLD_READS_MAX} pops wait for the disk, which is the limit; pop again later")
+
     def start_task(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[task] = None
@@ -355,6 +361,7 @@ class _Asked:
         if taking.parts:
             service.give(request, taking, self._done)
         elif taking.cold is not None or taking.unfinished:
+            service.check_room()
             service.start_task(self._go_on(taking))
         else:
             return False

@@ -24,7 +24,13 @@ from posthouse.broker.stats import Stats
 from posthouse.broker.topics import Topics
 from posthouse.model.filter import Subscription, parse_subscription
 from posthouse.model.group import MessageModel
-from posthouse.model.limits import PULL_BYTES_MAX, PULL_MESSAGES_MAX, PULL_SUSPEND_MS_MAX, WAITING_PULLS_MAX
+from posthouse.model.limits import (
+    COLD_READS_MAX,
+    PULL_BYTES_MAX,
+    PULL_MESSAGES_MAX,
+    PULL_SUSPEND_MS_MAX,
+    WAITING_PULLS_MAX,
+)
 from posthouse.model.names import is_retry_topic_of
 from posthouse.model.pull import Forbidden, Forbids, PullRequest, PullResult, PullStatus
 from posthouse.model.refusal import Reason, Refused
@@ -165,6 +171,10 @@ class PullService:
     def _read(self, request: PullRequest, queue: ConsumeQueue, wanted: _Filter, done: PullDone) -> None:
         result = self._get(request, queue, wanted)
         if result is None:
+            if len(self._tasks) >= COLD_READS_MAX:
+                raise Refused(
+                    Reason.BUSY, f"{COLD_READS_MAX} pulls wait for old messages, which is the limit; pull again later"
+                )
             self._start(self._read_cold(request, queue, wanted, done))
         else:
             done(result)

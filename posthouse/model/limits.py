@@ -73,6 +73,9 @@ PULL_SCAN_MAX = 800
 WAITING_PULLS_MAX = 100_000
 """Pulls held for new messages, over all queues. RocketMQ: pull queue capacity 100,000."""
 
+COLD_READS_MAX = 1000
+"""Pulls of one broker, and as many pops, that wait for the device: each is a task and holds what it has read."""
+
 PULL_SUSPEND_MS_MAX = 25_000
 """The longest we hold a pull; stock clients give up after 30 s."""
 

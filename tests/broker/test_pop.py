@@ -212,6 +212,19 @@ async def test_a_notification_says_whether_there_is_something() -> None:
 # Cold reads
 
 
+async def test_only_so_many_pops_may_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posthouse.broker.pop.COLD_READS_MAX", 0)
+    disk = FaultyDisk()
+    async with running(host=host_on(disk)) as broker:
+        await fill(broker, 1)
+        disk.is_cold = True
+        with pytest.raises(Refused, match="0 pops wait for the disk, which is the limit") as refused:
+            await popped(broker)
+        assert refused.value.reason is Reason.BUSY
+        monkeypatch.undo()
+        assert await popped(broker) == [b"0"]
+
+
 async def test_what_the_device_has_to_give_is_waited_for() -> None:
     disk = FaultyDisk()
     async with running(host=host_on(disk)) as broker:

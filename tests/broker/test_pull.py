@@ -596,6 +596,21 @@ async def test_old_messages_are_given_when_the_device_has_given_them() -> None:
         assert disk.later_reads > 0
 
 
+async def test_only_so_many_pulls_may_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("posthouse.broker.pull.COLD_READS_MAX", 2)
+    disk = FaultyDisk()
+    async with running(host=host_on(disk)) as broker:
+        await fill(broker, b"1")
+        disk.is_cold = True
+        waiting = [pull(broker, request("T")) for _ in range(2)]
+        with pytest.raises(Refused, match="2 pulls wait for old messages, which is the limit") as refused:
+            pull(broker, request("T"))
+        assert refused.value.reason is Reason.BUSY
+        for each in waiting:
+            assert [message.body for message in await each.messages()] == [b"1"]
+        assert [message.body for message in await pull(broker, request("T")).messages()] == [b"1"]
+
+
 async def test_held_pull_that_is_woken_by_messages_which_are_not_in_memory_is_answered() -> None:
     disk = FaultyDisk()
     async with running(host=host_on(disk)) as broker:
